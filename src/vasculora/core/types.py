@@ -1,0 +1,189 @@
+"""The records that pass between rooms, with their shapes written on them.
+
+One axis legend for the whole code base: `b` images, `t` tokens, `n` masks, `c` channels, `h w` pixels, `d` state
+width, `k` supervised tokens, `p` image tiles, `m` candidate masks. Masks of a batch are flat (`n`) with
+`image_index` (`n`) back to their image, so nothing is padded to a fixed number of objects.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+Polygon = tuple[float, ...]
+"""One closed ring, x and y in turn, in pixels of the image."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """One thing to segment in one image: what it is called and where its mask is kept.
+
+    Attributes:
+        phrase: The referring expression; None where the data set names none and the run's own phrase is used.
+        mask_path: A mask file, or None.
+        polygons: Rings whose union is the mask, or None. One of `mask_path` and `polygons` is given.
+    """
+
+    phrase: str | None = None
+    mask_path: Path | None = None
+    polygons: tuple[Polygon, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One annotated image as a source lists it: names and places, no pixels.
+
+    Attributes:
+        case_id: Name of the case, safe to write anywhere (never a patient's name).
+        group: Patient, eye or run the case belongs to; a split never divides a group.
+        image_path: The image file.
+        targets: What is annotated in it; at least one.
+    """
+
+    case_id: str
+    group: str
+    image_path: Path
+    targets: tuple[Target, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One decoded and checked case.
+
+    Attributes:
+        case_id: Name of the case.
+        group: Patient, eye or run.
+        image: RGB, 0 to 255.
+        masks: True where the phrase of the same index is.
+        phrases: One a mask.
+    """
+
+    case_id: str
+    group: str
+    image: UInt8[np.ndarray, "h w 3"]
+    masks: Bool[np.ndarray, "n h w"]
+    phrases: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Everything one forward pass needs, as tensors.
+
+    Attributes:
+        case_ids: One an image.
+        sizes: Own height and width of each image in pixels.
+        input_ids: Prompt and answer, padded on the right.
+        attention_mask: 1 where a token is real.
+        labels: Token to predict *at* each position, -100 where nothing is learnt (not shifted).
+        tile_pixels: Normalised tiles for the language-vision model, all images' in order.
+        tile_counts: Tiles of each image.
+        sam_pixels: Normalised squares for SAM 2.
+        image_index: The image each mask belongs to.
+        targets: One a mask: its truth in [0, 1], at the image's own size or on a coarser grid as area shares.
+    """
+
+    case_ids: tuple[str, ...]
+    sizes: tuple[tuple[int, int], ...]
+    input_ids: Int[Tensor, "b t"]
+    attention_mask: Int[Tensor, "b t"]
+    labels: Int[Tensor, "b t"]
+    tile_pixels: Float[Tensor, "p 3 tile tile"]
+    tile_counts: tuple[int, ...]
+    sam_pixels: Float[Tensor, "b 3 side side"]
+    image_index: Int[Tensor, " n"]
+    targets: tuple[Float[Tensor, "_ _"], ...] = ()
+
+    @property
+    def num_images(self) -> int:
+        """Number of images."""
+        return len(self.case_ids)
+
+    @property
+    def num_masks(self) -> int:
+        """Number of masks over all images."""
+        return len(self.image_index)
+
+    @property
+    def num_supervised(self) -> int:
+        """Number of answer tokens that carry a text loss (position 0 predicts nothing)."""
+        return int((self.labels[:, 1:] != -100).sum())
+
+    def to(self, device: torch.device | str) -> Self:
+        """Return the batch with every tensor on `device`."""
+
+        def move(value: object) -> object:
+            if isinstance(value, Tensor):
+                return value.to(device, non_blocking=True)
+            if isinstance(value, tuple):
+                return tuple(move(item) for item in value)
+            return value
+
+        return replace(self, **{f.name: move(getattr(self, f.name)) for f in fields(self)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """What a forward pass returns.
+
+    Attributes:
+        mask_logits: Chosen mask of each `[SEG]`, on the decoder's own grid.
+        candidate_logits: All of SAM 2's candidates, of which the chosen one has the highest predicted IoU.
+        iou_scores: Predicted IoU of each candidate.
+        text_logits: Scores over the vocabulary at each supervised position, in reading order.
+        text_labels: Token to predict at each of them.
+    """
+
+    mask_logits: Float[Tensor, "n r r"]
+    candidate_logits: Float[Tensor, "n m r r"]
+    iou_scores: Float[Tensor, "n m"]
+    text_logits: Float[Tensor, "k v"]
+    text_labels: Int[Tensor, " k"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossTerms:
+    """Loss parts as sums and counts, so that batches of different sizes add up exactly.
+
+    Attributes:
+        sums: Each part summed over what it counts.
+        counts: How many masks or tokens each sum runs over.
+        weights: Weight of each part in the total.
+        scores: Sums over masks of what is watched but not learnt (hard Dice), without a gradient.
+    """
+
+    sums: Mapping[str, Tensor]
+    counts: Mapping[str, int]
+    weights: Mapping[str, float]
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+    def total(self, counts: Mapping[str, int] | None = None) -> Float[Tensor, ""]:
+        """Return the weighted sum of the parts' means.
+
+        Args:
+            counts: Denominators to use instead of the own ones: those of a whole accumulated step.
+        """
+        counts = self.counts if counts is None else counts
+        parts = [self.weights[name] * part / max(counts[name], 1) for name, part in self.sums.items()]
+        return torch.stack(parts).sum()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """The answer to one phrase on one image.
+
+    Attributes:
+        text: What the model said.
+        seg_found: Whether it said `[SEG]`; without it the mask is empty.
+        prob: Probability of each pixel, in [0, 1].
+        mask: True where the probability is above the threshold.
+    """
+
+    text: str
+    seg_found: bool
+    prob: Float[np.ndarray, "h w"]
+    mask: Bool[np.ndarray, "h w"]
