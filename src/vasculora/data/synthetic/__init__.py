@@ -1,0 +1,1 @@
+"""Drawn pictures with known truth: vessel trees in several styles, and coloured shapes."""
