@@ -1,0 +1,196 @@
+"""Settings from YAML and from the command line, strictly.
+
+A YAML file holds only what differs from the defaults; overrides (`a.b=c`) come on top and the later
+wins. An unknown key, a wrong type or a key given twice is refused in one line, because a setting
+that silently takes no effect costs a training run. Numbers are read by YAML 1.2's rules: `1e-4` is
+a float, `no` is a word.
+"""
+
+import difflib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+Config = TypeVar("Config", bound=BaseModel)
+
+
+def load_config(cls: type[Config], path: Path | None, overrides: Sequence[str] = ()) -> Config:
+    """Return the settings of a YAML file with overrides on top, checked.
+
+    Args:
+        cls: The settings' model.
+        path: A YAML file that holds the differences from the defaults; None takes the defaults.
+        overrides: `a.b=c`, the value typed as in YAML; a list or a section replaces the whole.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is not YAML, a key is unknown, or a value is of the wrong type.
+    """
+    tree = {} if path is None else _read(path)
+    keys = [_apply(tree, override) for override in overrides]
+    try:
+        # Through JSON: there alone strict types still take a list for a tuple, text for a path.
+        return cls.model_validate_json(json.dumps(tree), strict=True)
+    except ValidationError as failure:
+        lines = []
+        for fault in failure.errors(include_url=False):
+            where = _where(fault["loc"], path, keys)
+            lines.append(f"{where}: {_explain(cls, fault['loc'], fault)}")
+        raise ValueError("\n".join(lines)) from None
+
+
+def dump_config(config: BaseModel) -> str:
+    """Return the settings as YAML with every field written out; `load_config` reads them back."""
+    tree = config.model_dump(mode="json")
+    text: str = yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return text
+
+
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - how PyYAML keeps them
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            name = str(key.value)
+            if name in seen:
+                raise yaml.MarkedYAMLError(
+                    problem=f"key '{name}' is given twice", problem_mark=key.start_mark
+                )
+            seen.add(name)
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
+
+
+class _Dumper(yaml.SafeDumper):  # type: ignore[misc]
+    pass
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such settings file. Check --config.")
+    try:
+        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as failure:
+        raise ValueError(f"{path}{_problem(failure)}. Mend the file.") from None
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise ValueError(f"{path}: expected 'key: value' lines, got {_show(tree)}.")
+    return tree
+
+
+def _problem(failure: Exception) -> str:
+    mark = getattr(failure, "problem_mark", None)
+    place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
+    return f"{place}: not valid YAML: {getattr(failure, 'problem', None) or failure}"
+
+
+def _apply(tree: dict[str, Any], override: str) -> tuple[str, ...]:
+    key, equals, text = override.partition("=")
+    parts = tuple(part.strip() for part in key.split("."))
+    if not equals or not all(parts):
+        raise ValueError(f"override '{override}': expected KEY=VALUE, for example train.epochs=5.")
+    try:
+        value = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as failure:
+        raise ValueError(f"override '{override}'{_problem(failure)}. Quote the value.") from None
+    for part in parts[:-1]:
+        if tree.get(part) is None:
+            tree[part] = {}
+        tree = tree[part]
+        if not isinstance(tree, dict):
+            raise ValueError(f"override '{override}': '{part}' holds {_show(tree)}, not a section.")
+    tree[parts[-1]] = value
+    return parts
+
+
+def _where(
+    loc: tuple[int | str, ...], path: Path | None, overrides: Sequence[tuple[str, ...]]
+) -> str:
+    for parts in overrides:
+        shared = min(len(parts), len(loc))
+        if parts[:shared] == loc[:shared]:
+            return "override"
+    return str(path) if path is not None else "settings"
+
+
+def _explain(cls: type[BaseModel], loc: tuple[int | str, ...], fault: Mapping[str, Any]) -> str:
+    name = ".".join(map(str, loc))
+    if fault["type"] == "extra_forbidden":
+        return _explain_unknown(cls, loc)
+    if fault["type"] == "missing":
+        return f"{name} needs a value."
+    if fault["type"] == "value_error":
+        reason = str(fault["msg"]).removeprefix("Value error, ")
+        return f"{name}: {reason}" if name else reason
+    expected = str(fault["msg"]).removeprefix("Input should be ")
+    if fault["type"] == "model_type":
+        expected = "a section of settings"
+    return f"{name}: expected {expected}, got {_show(fault['input'])}."
+
+
+def _explain_unknown(cls: type[BaseModel], loc: tuple[int | str, ...]) -> str:
+    *section, key = map(str, loc)
+    prefix = "".join(f"{part}." for part in section)
+    known = sorted({name for owner in _owners(cls, section) for name in owner.model_fields})
+    near = [prefix + match for match in difflib.get_close_matches(key, known, n=1)]
+    # A key in the wrong section is as common as a misspelt one.
+    near += [path for path in _paths(cls) if path.rpartition(".")[2] == key]
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    return (
+        f"unknown key '{prefix}{key}'. Known: {', '.join(prefix + name for name in known)}.{hint}"
+    )
+
+
+def _owners(cls: type[BaseModel], section: Sequence[str]) -> list[type[BaseModel]]:
+    owners = [cls]
+    for part in section:
+        inner = [
+            model
+            for owner in owners
+            if part in owner.model_fields
+            for model in _models(owner.model_fields[part].annotation)
+        ]
+        owners = inner or owners
+    return owners
+
+
+def _models(annotation: object) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models(argument)
+
+
+def _paths(cls: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, info in cls.model_fields.items():
+        yield prefix + name
+        for model in _models(info.annotation):
+            yield from _paths(model, f"{prefix}{name}.")
+
+
+def _show(value: object) -> str:
+    text = repr(value)
+    return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"
+
+
+_FLOAT = re.compile(
+    r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?$"
+    r"|[-+]?[0-9]+[eE][-+]?[0-9]+$"
+    r"|[-+]?\.(?:inf|Inf|INF)$|\.(?:nan|NaN|NAN)$"
+)
+for _tag, _pattern, _first in (
+    ("bool", re.compile(r"(?:true|True|TRUE|false|False|FALSE)$"), "tTfF"),
+    ("null", re.compile(r"(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""]),
+    ("int", re.compile(r"[-+]?(?:0|[1-9][0-9]*)$"), "-+0123456789"),
+    ("float", _FLOAT, "-+.0123456789"),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", _pattern, list(_first))
+# Written text is quoted wherever either generation of YAML would take it for something else.
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
