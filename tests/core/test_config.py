@@ -105,6 +105,11 @@ def test_an_override_opens_an_optional_section():
     assert load_config(Tree, None, ["train.extra_lora.rank=4"]).train.extra_lora == Lora(rank=4)
 
 
+def test_an_override_opens_a_section_that_the_file_leaves_empty(tmp_path):
+    path = write(tmp_path, "train:\n# nothing yet\n")
+    assert load_config(Tree, path, ["train.epochs=2"]).train.epochs == 2
+
+
 def test_an_unknown_key_names_its_path_the_nearest_and_the_known(tmp_path):
     path = write(tmp_path, "train:\n  epoch: 3\n")
     assert message(path) == (
