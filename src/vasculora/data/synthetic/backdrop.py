@@ -1,7 +1,7 @@
-"""What lies behind drawn vessels: smooth clouds, textures, a chest, noise and the edge of the field of view.
+"""What lies behind drawn vessels: clouds, slopes, a chest, noise, the edge of the field of view.
 
-X-ray backdrops are maps of absorption, added up and then put through `expose`, so that ribs, catheter and vessels
-overlap as they do on a detector: darkness adds, nothing covers anything.
+X-ray backdrops are maps of absorption, added up and then put through `expose`, so that ribs,
+catheter and vessels overlap as they do on a detector: darkness adds, nothing covers anything.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ Map = Float32[np.ndarray, "h w"]
 
 
 def clouds(rng: np.random.Generator, size: int, num_cells: int) -> Map:
-    """Return a smooth random map of about zero mean and unit deviation, `num_cells` blobs across."""
+    """Return a smooth random map of mean near 0 and deviation near 1, `num_cells` blobs across."""
     coarse = rng.standard_normal((num_cells + 2, num_cells + 2)).astype(np.float32)
     return np.asarray(Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC))
 
@@ -51,11 +51,11 @@ def ribs(rng: np.random.Generator, size: int) -> Map:
     body = soft_step((half - place).astype(np.float32), 0.02)
     cortex = np.exp(-(((place - 0.9 * half) / 0.014) ** 2)).astype(np.float32)
     fade = soft_step(side * x + np.float32(rng.uniform(-0.2, 0.8)), 0.9)
-    return (0.6 * body + rng.uniform(0.3, 0.9) * cortex).astype(np.float32) * fade
+    return np.asarray((0.6 * body + rng.uniform(0.3, 0.9) * cortex) * fade, dtype=np.float32)
 
 
 def spine(rng: np.random.Generator, size: int) -> Map:
-    """Return the absorption of the spine: a band of vertebral bodies with brighter discs between them."""
+    """Return the absorption of the spine: vertebral bodies with brighter discs between them."""
     x, y = grid(size)
     lean, half = rng.uniform(-0.25, 0.25), rng.uniform(0.16, 0.26)
     centre = rng.choice([-1.0, 1.0]) * rng.uniform(0.35, 0.95)
@@ -66,7 +66,8 @@ def spine(rng: np.random.Generator, size: int) -> Map:
     waist = half - 0.035 * (1.0 - along)
     body = soft_step((waist - across).astype(np.float32), 0.04) * soft_step(0.86 - along, 0.12)
     plate = np.exp(-(((along - 0.83) / 0.05) ** 2)) * soft_step((waist - across), 0.03)
-    return (0.45 * soft_step(half - across, 0.15) + 0.4 * body + 0.3 * plate).astype(np.float32)
+    band = 0.45 * soft_step(half - across, 0.15)
+    return np.asarray(band + 0.4 * body + 0.3 * plate, dtype=np.float32)
 
 
 def diaphragm(rng: np.random.Generator, size: int) -> Map:
@@ -129,7 +130,7 @@ def collimator(rng: np.random.Generator, size: int) -> Bool[np.ndarray, "h w"]:
 
 
 def shutters(rng: np.random.Generator, size: int) -> Bool[np.ndarray, "h w"]:
-    """Return the field of view left by slanted blades over some corners and a margin on some sides."""
+    """Return the field of view left by slanted blades over corners and straight ones at sides."""
     x, y = grid(size)
     open_field = np.ones((size, size), dtype=bool)
     for sign_x in (-1.0, 1.0):

@@ -1,14 +1,14 @@
 """Drawn cases as a folder of images and masks, as a user's own data would lie.
 
-Each case draws from its own generator, made of the seed and the case's number, so a longer set begins with the
-shorter one's cases.
+Each case draws from its own generator, made of the seed and the case's number, so a longer set
+begins with the shorter one's cases.
 """
 
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from vasculora.core.io import write_image
 from vasculora.data.synthetic.styles import draw_case
 
 
@@ -34,5 +34,4 @@ def write_dataset(out_dir: Path, *, style: str, num: int, size: int, seed: int) 
         sample = draw_case(style, size=size, rng=rng, case_id=f"{number:04d}")
         pictures = {"images": sample.image, "masks": sample.masks[0].astype(np.uint8) * 255}
         for folder, pixels in pictures.items():
-            (out_dir / folder).mkdir(parents=True, exist_ok=True)
-            Image.fromarray(pixels).save(out_dir / folder / f"{sample.case_id}.png")
+            write_image(out_dir / folder / f"{sample.case_id}.png", pixels)

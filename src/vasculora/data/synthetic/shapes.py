@@ -1,7 +1,7 @@
 """Coloured shapes on textured ground, each image with several phrases that mean different masks.
 
-They teach the bundled base that the sentence chooses the mask: colour, form, brightness and side all occur, and one
-phrase in some images names nothing that is there, so its mask is empty.
+They teach the bundled base that the sentence chooses the mask: colour, form and side all occur, and
+in some images one phrase names nothing that is there, so its mask is empty.
 """
 
 from collections.abc import Mapping
@@ -86,7 +86,7 @@ def _draw_form(rng: np.random.Generator, form: str, size: int) -> Float32[np.nda
 def _phrases(
     rng: np.random.Generator, seen: Mapping[tuple[str, str], Mask], size: int
 ) -> dict[str, Mask]:
-    """Return three to six phrases and their masks: something named exactly first, the rest shuffled."""
+    """Return some phrases and their masks: something named exactly first, the rest shuffled."""
     every = _all_masks(seen, size)
     exact = [f"{colour} {form}" for colour, form in seen]
     rest = [phrase for phrase in every if phrase not in exact]

@@ -1,14 +1,16 @@
 """Branching vessel trees, drawn from a random generator.
 
-A tree is a queue of strokes: tapering curves whose heading is the running sum of a smooth random curvature, so a whole
-stroke is a few array operations and no walk pixel by pixel. Strokes are rendered as closely spaced discs on small
-patches. The coverage is antialiased and gives the mask; the depth is the length of the ray inside the vessel, which is
-what darkens an X-ray image, so thick vessels come out darker without being told to.
-All lengths are in pixels of a 256-pixel image and grow with the image, so a style looks the same at every size.
+A tree is a queue of buds that grow into strokes: tapering curves whose heading is the running sum
+of a smooth random curvature, so a whole stroke is a few array operations and no walk pixel by
+pixel. Strokes are rendered as closely spaced discs on small patches. The coverage is antialiased
+and gives the mask; the depth is the length of the ray inside the vessel, which is what darkens an
+X-ray image, so thick vessels come out darker without being told to. Lengths are in pixels of a
+256-pixel image and grow with the image, so a style looks the same at every size.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32
@@ -17,6 +19,19 @@ REFERENCE_SIZE = 256
 _SPACING = 0.5
 _NUM_CELLS = 32
 _NUM_TRIES = 4
+_FREE_ENOUGH = 0.93
+
+
+class _Bud(NamedTuple):
+    """Where and how a stroke will grow; `start` is in pixels of the image itself."""
+
+    level: int
+    start: tuple[float, float]
+    heading: float
+    length: float
+    width: float
+    strength: float
+    drift: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,8 +144,8 @@ def grow_tree(
 ) -> tuple[Stroke, ...]:
     """Return the strokes of one tree, parents before children.
 
-    Every stroke is the best of a few tries: inside the image and away from what is drawn already. Crossings still
-    happen, heaps of parallel branches do not.
+    Every stroke is the best of a few tries: inside the image and away from what is drawn already.
+    Crossings still happen, heaps of parallel branches do not.
 
     Args:
         rng: Source of every choice.
@@ -150,59 +165,105 @@ def grow_tree(
     """
     scale = size / REFERENCE_SIZE
     taken = np.zeros((_NUM_CELLS, _NUM_CELLS), dtype=bool)
-    queue = [(0, start, heading, length, width[1], 1.0, drift)]
+    queue = [_Bud(0, start, heading, length, width[1], 1.0, drift)]
     strokes: list[Stroke] = []
     while queue:
-        level, origin, angle, extent, root_width, filled, curve = queue.pop(0)
-        end_width = max(root_width * rng.uniform(0.45, 0.75), width[0])
-        left = filled - fade * extent / (2.0 * length)
-        tries = [
-            draw_stroke(
-                rng,
-                start=origin,
-                heading=angle + rng.normal(0.0, 0.15),
-                length=extent,
-                width=(root_width, end_width),
-                bend=bend,
-                drift=curve,
-                wiggle=wiggle * rng.uniform(0.0, 1.0) * (level > 0),
-                strength=(filled, left),
-                scale=scale,
-            )
-            for _ in range(_NUM_TRIES)
-        ]
-        stroke = max(tries, key=lambda one: _freedom(one, taken, size))
+        bud = queue.pop(0)
+        stroke = _best_stroke(
+            rng,
+            bud,
+            taken,
+            end_width=max(bud.width * rng.uniform(0.45, 0.75), width[0]),
+            end_strength=bud.strength - fade * bud.length / (2.0 * length),
+            bend=bend,
+            wiggle=wiggle * rng.uniform(0.0, 1.0) * (bud.level > 0),
+            size=size,
+        )
         if rng.random() < stenosis_rate:
-            stroke = narrow(
-                stroke,
-                at=rng.uniform(0.15, 0.8),
-                severity=rng.uniform(0.3, 0.55),
-                extent=rng.uniform(2.0, 5.0) / extent,
-            )
+            stroke = _with_stenosis(rng, stroke, bud.length)
         strokes.append(stroke)
         _occupy(stroke, taken, size)
-        if level == num_levels:
-            continue
-        for share in _branch_points(rng, extent, branch_gap):
-            index = int(share * (len(stroke.radius) - 1))
-            child = 2.0 * stroke.radius[index] / scale * rng.uniform(0.55, 0.9)
-            if child < width[0] * 0.9:
-                continue
-            step = stroke.points[min(index + 1, len(stroke.points) - 1)] - stroke.points[index - 1]
-            side = rng.choice([-1.0, 1.0]) * rng.uniform(*branch_angle)
-            x, y = stroke.points[index]
-            queue.append(
-                (
-                    level + 1,
-                    (float(x), float(y)),
-                    float(np.arctan2(step[1], step[0]) + side),
-                    extent * rng.uniform(0.3, 0.65),
-                    max(child, width[0]),
-                    float(stroke.strength[index]),
-                    -np.sign(side) * rng.uniform(0.0, 0.008),
-                )
-            )
+        if bud.level < num_levels:
+            queue += _side_buds(rng, bud, stroke, branch_gap, branch_angle, width[0], scale)
     return tuple(strokes)
+
+
+def _best_stroke(
+    rng: np.random.Generator,
+    bud: _Bud,
+    taken: Bool[np.ndarray, "r r"],
+    *,
+    end_width: float,
+    end_strength: float,
+    bend: float,
+    wiggle: float,
+    size: int,
+) -> Stroke:
+    """Return the freest of a few strokes a bud could grow into, the first that is free enough."""
+    best, most = None, -np.inf
+    for _ in range(_NUM_TRIES):
+        stroke = draw_stroke(
+            rng,
+            start=bud.start,
+            heading=bud.heading + rng.normal(0.0, 0.15),
+            length=bud.length,
+            width=(bud.width, end_width),
+            bend=bend,
+            drift=bud.drift,
+            wiggle=wiggle,
+            strength=(bud.strength, end_strength),
+            scale=size / REFERENCE_SIZE,
+        )
+        free = _freedom(stroke, taken, size)
+        if best is None or free > most:
+            best, most = stroke, free
+        if free > _FREE_ENOUGH:
+            break
+    assert best is not None
+    return best
+
+
+def _with_stenosis(rng: np.random.Generator, stroke: Stroke, length: float) -> Stroke:
+    """Return the stroke with a narrowing of random place, severity and extent."""
+    return narrow(
+        stroke,
+        at=rng.uniform(0.15, 0.8),
+        severity=rng.uniform(0.3, 0.55),
+        extent=rng.uniform(2.0, 5.0) / length,
+    )
+
+
+def _side_buds(
+    rng: np.random.Generator,
+    bud: _Bud,
+    stroke: Stroke,
+    gap: float,
+    angle: tuple[float, float],
+    min_width: float,
+    scale: float,
+) -> list[_Bud]:
+    """Return the branches of a stroke that are not too thin to grow."""
+    buds = []
+    for share in _branch_points(rng, bud.length, gap):
+        index = int(share * (len(stroke.radius) - 2)) + 1
+        width = 2.0 * float(stroke.radius[index]) / scale * rng.uniform(0.55, 0.9)
+        if width < min_width * 0.9:
+            continue
+        x, y = stroke.points[index]
+        step_x, step_y = stroke.points[index] - stroke.points[index - 1]
+        turn = rng.choice([-1.0, 1.0]) * rng.uniform(*angle)
+        buds.append(
+            _Bud(
+                level=bud.level + 1,
+                start=(float(x), float(y)),
+                heading=float(np.arctan2(step_y, step_x)) + turn,
+                length=bud.length * rng.uniform(0.3, 0.65),
+                width=max(width, min_width),
+                strength=float(stroke.strength[index]),
+                drift=-float(np.sign(turn)) * rng.uniform(0.0, 0.008),
+            )
+        )
+    return buds
 
 
 def _branch_points(rng: np.random.Generator, length: float, gap: float) -> list[float]:
@@ -250,7 +311,8 @@ def render(strokes: Sequence[Stroke], size: int) -> Vessels:
         reach = np.ceil(radius + 1.0).astype(int)
         near = np.all((points > -reach[:, None]) & (points < size + reach[:, None]), axis=1)
         for half in np.unique(reach[near]):
-            chosen = near & (reach == half)
+            # Wide discs may lie farther apart before their outline shows scallops.
+            chosen = np.flatnonzero(near & (reach == half))[:: max(1, int(half) - 2)]
             _stamp(coverage, depth, points[chosen], radius[chosen], strength[chosen], int(half))
     return Vessels(coverage=coverage.reshape(size, size), depth=depth.reshape(size, size))
 
@@ -267,22 +329,23 @@ def _stamp(
     size = int(np.sqrt(len(coverage)))
     offset = np.arange(-half, half + 1)
     corner = np.floor(points).astype(np.int64)
-    x = corner[:, 0, None, None] + offset[None, None, :]
-    y = corner[:, 1, None, None] + offset[None, :, None]
     # A pixel's value belongs to its centre, half a pixel from its corner.
-    dx = x + np.float32(0.5) - points[:, 0, None, None]
-    dy = y + np.float32(0.5) - points[:, 1, None, None]
+    shift = (corner - points).astype(np.float32) + np.float32(0.5)
+    dx = (shift[:, :1] + offset.astype(np.float32))[:, None, :]
+    dy = (shift[:, 1:] + offset.astype(np.float32))[:, :, None]
+    x = (corner[:, :1] + offset)[:, None, :]
+    y = (corner[:, 1:] + offset)[:, :, None]
     square = dx * dx + dy * dy
-    wide = radius[:, None, None]
-    x, y, _ = np.broadcast_arrays(x, y, square)
-    inside = (x >= 0) & (x < size) & (y >= 0) & (y < size) & (square < (wide + 0.5) ** 2)
-    flat = (y * size + x)[inside]
-    wide = np.broadcast_to(wide, square.shape)[inside]
-    filled = np.broadcast_to(strength[:, None, None], square.shape)[inside]
-    square = square[inside]
-    np.maximum.at(coverage, flat, np.clip(wide + 0.5 - np.sqrt(square), 0.0, 1.0))
-    chord = np.sqrt(np.maximum((wide + np.float32(0.5)) ** 2 - square, 0.0))
-    np.maximum.at(depth, flat, 2.0 * chord * filled)
+    outer = np.square(radius + np.float32(0.5))[:, None, None]
+    place, row, column = np.nonzero(
+        (square < outer) & (x >= 0) & (x < size) & (y >= 0) & (y < size)
+    )
+    flat = y[place, row, 0] * size + x[place, 0, column]
+    square = square[place, row, column]
+    share = np.minimum(radius[place] + np.float32(0.5) - np.sqrt(square), np.float32(1.0))
+    chord = np.sqrt(outer[place, 0, 0] - square) * (2.0 * strength[place])
+    np.maximum.at(coverage, flat, share)
+    np.maximum.at(depth, flat, chord)
 
 
 def draw_tree(

@@ -1,0 +1,58 @@
+"""Drawn cases as an endless data set: every epoch draws new ones."""
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from vasculora.core.types import Sample
+from vasculora.data.synthetic.shapes import draw_shapes
+from vasculora.data.synthetic.styles import PRETRAINING_STYLES, draw_case
+
+
+class DrawnDataset(Dataset[Sample]):
+    """Vessel trees and shapes, each image with several phrases that mean different masks.
+
+    Args:
+        num: Cases an epoch.
+        size: Side of an image in pixels.
+        seed: Seed of everything random.
+        shapes_share: Share of images that show shapes, in [0, 1].
+        max_phrases: Most phrases kept of an image.
+    """
+
+    def __init__(
+        self, num: int, *, size: int, seed: int, shapes_share: float, max_phrases: int
+    ) -> None:
+        self._num = num
+        self._size = size
+        self._seed = seed
+        self._shapes_share = shapes_share
+        self._max_phrases = max_phrases
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw other cases from now on."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        """Return the number of cases in an epoch."""
+        return self._num
+
+    def __getitem__(self, index: int) -> Sample:
+        """Return one drawn case."""
+        rng = np.random.default_rng([self._seed, self._epoch, index])
+        case_id = f"{self._epoch:04d}-{index:05d}"
+        if rng.random() < self._shapes_share:
+            return self._thin(draw_shapes(size=self._size, rng=rng, case_id=case_id), rng)
+        style = PRETRAINING_STYLES[rng.integers(len(PRETRAINING_STYLES))]
+        return self._thin(draw_case(style, size=self._size, rng=rng, case_id=case_id), rng)
+
+    def _thin(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """Return the sample with a few of its phrases, in random order."""
+        kept = rng.permutation(len(sample.phrases))[: self._max_phrases]
+        return Sample(
+            case_id=sample.case_id,
+            group=sample.group,
+            image=sample.image,
+            masks=sample.masks[kept],
+            phrases=tuple(sample.phrases[i] for i in kept),
+        )
