@@ -1,0 +1,265 @@
+"""Files: atomic writing, and bounded reading of images and masks with errors that name the cure.
+
+A file appears whole or not at all: it is written beside its place and moved there, so a killed run
+or a full disk never leaves half a file. JSON is also flushed to the disk, because resuming depends
+on it.
+
+What an image may be: anything Pillow reads that is 8 bit grey, palette or RGB, turned upright by
+its EXIF tag (as the program showed it in which it was annotated). An opaque alpha channel is
+dropped, a real one refused. 16 bit grey is divided by 257, the full range of the format, and never
+stretched by an image's own range, which would make brightness depend on the picture. Where that
+leaves it nearly black (brightest value below 4096, so 10 or 12 bit in a 16 bit file) it is refused,
+because only its owner knows the true range.
+"""
+
+import json
+import os
+import secrets
+import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Integer, UInt8
+from PIL import ExifTags, Image, ImageOps
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gif", ".bmp", ".ppm", ".pgm")
+"""What counts as an image file, in lower case."""
+
+MAX_PIXELS = 175_000_000
+"""Largest image that is opened; just under Pillow's own limit."""
+
+_MAX_GREY_SHARE = 0.05
+_PLAIN_MODES = ("1", "L", "P", "RGB", "LA", "PA", "RGBA", "YCbCr")
+# Pillow's decoders raise all of these on a damaged file.
+_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write `value` as indented JSON, atomically and flushed to the disk.
+
+    Raises:
+        ValueError: If it holds something JSON cannot say (NaN, an object).
+        OSError: If the file cannot be written.
+    """
+    try:
+        text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: this value cannot be written as JSON: {error}.") from error
+    _write_bytes(path, _encode(text + "\n"), flush=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` in UTF-8, atomically.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    _write_bytes(path, _encode(text))
+
+
+def write_private_text(path: Path, text: str) -> None:
+    """Write `text` atomically, readable by its owner only (mode 0600) from the first byte on."""
+    _write_bytes(path, _encode(text), mode=0o600)
+
+
+def write_image(path: Path, array: UInt8[np.ndarray, "h w"] | UInt8[np.ndarray, "h w 3"]) -> None:
+    """Write a grey or RGB image in the format its suffix names, atomically.
+
+    Raises:
+        ValueError: If the suffix is no image format.
+        OSError: If the file cannot be written.
+    """
+    image_format = Image.registered_extensions().get(path.suffix.lower())
+    if image_format is None:
+        raise ValueError(f"{path}: '{path.suffix}' is no known image format. Use .png.")
+    buffer = BytesIO()
+    Image.fromarray(array).save(buffer, image_format)
+    _write_bytes(path, buffer.getvalue())
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file holds.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not JSON; says where.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file.")
+    try:
+        return json.loads(path.read_bytes().decode("utf-8-sig", "surrogateescape"))
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"{path}: not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}. "
+            "Mend or rewrite the file."
+        ) from error
+
+
+def read_image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
+    """Return an image as RGB, 0 to 255, the right way up.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it cannot be read or would have to be guessed at: names the file and the
+            cure.
+    """
+    image = _decode(path)
+    if _is_16_bit(image):
+        return np.repeat(_full_range(path, np.asarray(image))[..., None], 3, axis=2)
+    return np.array(_without_alpha(path, image).convert("RGB"))
+
+
+def read_mask_image(path: Path) -> Bool[np.ndarray, "h w"]:
+    """Return a mask: True where it is white.
+
+    A mask of 0 and one other value (0/1, 0/255, 0/65535) is True above 0; any other is cut at 128,
+    in the middle of a softened edge.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it cannot be read or is no mask: names the file and the cure.
+    """
+    image = _decode(path)
+    values = np.asarray(image) if _is_16_bit(image) else _one_channel(path, image)
+    found = np.unique(values)
+    if found[0] == 0 and len(found) <= 2:
+        return values > 0
+    if _is_16_bit(image):
+        values = values // 257
+    _check_two_valued(path, values, brightest=int(found[-1]))
+    return values >= 128
+
+
+def _encode(text: str) -> bytes:
+    # File names in another encoding than UTF-8 reach Python as lone surrogates; this gives their
+    # bytes back.
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _write_bytes(path: Path, data: bytes, *, flush: bool = False, mode: int = 0o666) -> None:
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                if flush:
+                    os.fsync(descriptor)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise type(error)(
+            f"{path}: cannot be written: {error.strerror or error}. Free some space there, or "
+            "choose a folder you may write to."
+        ) from error
+
+
+def _decode(path: Path) -> Image.Image:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such image file.")
+    with _clear_read_errors(path):
+        image = Image.open(BytesIO(path.read_bytes()))
+        num_frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+        mode, size = image.mode, image.size
+    if size[0] * size[1] > MAX_PIXELS:
+        raise _too_large(path)
+    if num_frames > 1:
+        raise ValueError(
+            f"{path}: holds {num_frames} frames. Export each frame as an image of its own."
+        )
+    if mode not in _PLAIN_MODES and not _is_16_bit(image):
+        raise ValueError(
+            f"{path}: its pixels are of kind '{mode}' (32 bit, floating point or print colours). "
+            "Export it as 8 bit grey or RGB PNG."
+        )
+    with _clear_read_errors(path):
+        image.load()
+        # A copy that is turned forgets its file format, so it is made only where there is something
+        # to turn.
+        upright = image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+        return image if upright else ImageOps.exif_transpose(image)
+
+
+@contextmanager
+def _clear_read_errors(path: Path) -> Iterator[None]:
+    try:
+        with warnings.catch_warnings():
+            # Between Pillow's warning and MAX_PIXELS an image is large, not suspicious.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            yield
+    except Image.DecompressionBombError as error:
+        raise _too_large(path) from error
+    except _UNREADABLE as error:
+        raise ValueError(
+            f"{path}: cannot be read as an image ({error}). Open it in a viewer and export it anew."
+        ) from error
+
+
+def _too_large(path: Path) -> ValueError:
+    return ValueError(
+        f"{path}: larger than {MAX_PIXELS // 1_000_000} million pixels. Cut it into smaller images."
+    )
+
+
+def _is_16_bit(image: Image.Image) -> bool:
+    # Pillow opens 16 bit PNM files, scaled to the full range, as 32 bit integers.
+    return image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")
+
+
+def _full_range(path: Path, values: Integer[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
+    brightest = int(values.max())
+    if brightest < 4096:
+        raise ValueError(
+            f"{path}: 16 bit file whose brightest value is {brightest} of 65535, so probably 10 or "
+            "12 bit data. Export it as 8 bit, scaled by its true range."
+        )
+    return np.round(values / 257).astype(np.uint8)
+
+
+def _without_alpha(path: Path, image: Image.Image) -> Image.Image:
+    if not image.has_transparency_data:
+        return image
+    full = image.convert("RGBA")
+    least, _ = full.getchannel("A").getextrema()
+    if least != 255:
+        raise ValueError(
+            f"{path}: has transparent pixels. Export it without transparency (flattened on its "
+            "background)."
+        )
+    return full.convert("RGB")
+
+
+def _one_channel(path: Path, image: Image.Image) -> UInt8[np.ndarray, "h w"]:
+    if image.mode in ("1", "L", "P"):
+        # Palette indices may be inverted: only the grey they stand for counts.
+        return np.asarray(image.convert("L"))
+    channels = np.asarray(_without_alpha(path, image).convert("RGB"))
+    if (channels != channels[..., :1]).any():
+        raise ValueError(
+            f"{path}: is in colour, so no mask. Export one grey image, white where the vessel is "
+            "and black elsewhere."
+        )
+    return np.ascontiguousarray(channels[..., 0])
+
+
+def _check_two_valued(path: Path, values: Integer[np.ndarray, "h w"], *, brightest: int) -> None:
+    grey_share = float(((values >= 32) & (values <= 223)).mean())
+    if grey_share > _MAX_GREY_SHARE:
+        raise ValueError(
+            f"{path}: {grey_share:.0%} of its pixels are grey, so this is no mask but a picture or "
+            "a probability. Export it with two values, white (255) where the vessel is and black "
+            "(0) elsewhere."
+        )
+    if values.max() < 128:
+        raise ValueError(
+            f"{path}: nothing in it is white (values up to {brightest}), so these are "
+            "class numbers. Export one mask, 0 and 255, for what is to be learnt."
+        )
