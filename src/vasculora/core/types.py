@@ -6,7 +6,7 @@ width, `k` supervised tokens, `p` image tiles, `m` candidate masks. Masks of a b
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Self
 
@@ -153,13 +153,15 @@ class LossTerms:
         sums: Each part summed over what it counts.
         counts: How many masks or tokens each sum runs over.
         weights: Weight of each part in the total.
-        scores: Sums over masks of what is watched but not learnt (hard Dice), without a gradient.
+        dice: Hard Dice of the chosen masks, summed over them; watched, not learnt.
+        num_masks: Masks that sum runs over.
     """
 
     sums: Mapping[str, Tensor]
     counts: Mapping[str, int]
     weights: Mapping[str, float]
-    scores: Mapping[str, float] = field(default_factory=dict)
+    dice: float = 0.0
+    num_masks: int = 0
 
     def total(self, counts: Mapping[str, int] | None = None) -> Float[Tensor, ""]:
         """Return the weighted sum of the parts' means.
@@ -168,7 +170,9 @@ class LossTerms:
             counts: Denominators to use instead of the own ones: those of a whole accumulated step.
         """
         counts = self.counts if counts is None else counts
-        parts = [self.weights[name] * part / max(counts[name], 1) for name, part in self.sums.items()]
+        parts = [
+            self.weights[name] * part / max(counts[name], 1) for name, part in self.sums.items()
+        ]
         return torch.stack(parts).sum()
 
 

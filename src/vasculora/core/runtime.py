@@ -1,0 +1,72 @@
+"""The machine: device, number format, seeds, the user's folders. The only home of `torch.cuda` and `os.environ`."""
+
+import os
+import platform
+import random
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import torch
+
+
+def config_dir() -> Path:
+    """Return the folder of the user's own settings, `$XDG_CONFIG_HOME/vasculora` or `~/.config/vasculora`."""
+    home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return Path(home) / "vasculora"
+
+
+def pick_device(gpu: int | None = None) -> torch.device:
+    """Return the device to run on.
+
+    Args:
+        gpu: Index of the GPU the user asked for; None takes the first one, or the CPU where there is none.
+
+    Raises:
+        ValueError: If a GPU is asked for that this machine does not have.
+    """
+    num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if gpu is None:
+        return torch.device("cuda", 0) if num_gpus else torch.device("cpu")
+    if gpu not in range(num_gpus):
+        have = f"GPUs 0 to {num_gpus - 1}" if num_gpus else "no GPU that CUDA can use"
+        raise ValueError(
+            f"--gpu {gpu} was asked for, but PyTorch {torch.__version__} sees {have}. "
+            "Leave --gpu out to run on what there is, or install a CUDA build of PyTorch."
+        )
+    return torch.device("cuda", gpu)
+
+
+def pick_dtype(device: torch.device) -> torch.dtype:
+    """Return the number format of frozen weights: bfloat16 on a GPU, float32 on the CPU."""
+    return torch.bfloat16 if device.type == "cuda" else torch.float32
+
+
+def set_seed(seed: int) -> None:
+    """Seed Python, NumPy and PyTorch, on every device."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - libraries draw from the global generator
+    torch.manual_seed(seed)
+
+
+def rng_state() -> dict[str, torch.Tensor]:
+    """Return PyTorch's generator states, by device."""
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states |= {f"cuda:{i}": s for i, s in enumerate(torch.cuda.get_rng_state_all())}
+    return states
+
+
+def restore_rng_state(states: dict[str, torch.Tensor]) -> None:
+    """Put back what `rng_state` returned; states of GPUs that are not here are left out."""
+    torch.set_rng_state(states["cpu"])
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            if f"cuda:{index}" in states:
+                torch.cuda.set_rng_state(states[f"cuda:{index}"], index)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions a result depends on."""
+    names = ("vasculora", "torch", "transformers", "peft", "accelerate", "numpy", "pillow")
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in names}

@@ -1,0 +1,1 @@
+"""The gradient audit: what should learn, and what does."""

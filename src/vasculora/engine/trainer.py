@@ -1,0 +1,179 @@
+"""The training loop: batches in, weights moved, what happened out.
+
+A step is outputs, loss terms, backward. It may be made of several microbatches; their losses are divided by the
+whole step's counts, so four batches of one image give the gradient of one batch of four. The trainer is handed
+finished parts and knows no configuration.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+from accelerate import Accelerator
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from vasculora.core.types import Batch, LossTerms
+from vasculora.engine.audit.report import CannotLearnError
+from vasculora.losses.objective import Objective
+
+
+class TrainerConfig(BaseModel):
+    """How long training goes on and how it is cut into steps."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: int = Field(default=15, ge=1)
+    """Passes over the training images."""
+    batch_size: int = Field(default=1, ge=1)
+    """Images in one forward pass."""
+    accumulation: int = Field(default=1, ge=1)
+    """Forward passes in one step."""
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    """Gradients are scaled down to this norm."""
+    num_workers: int = Field(default=0, ge=0)
+    """Processes that load and augment images; 0 does it in the main one."""
+
+
+@dataclass(frozen=True)
+class EpochStats:
+    """What an epoch came to.
+
+    Attributes:
+        loss: Weighted loss, each part averaged over all its masks or tokens.
+        dice: Mean hard Dice of the teacher-forced masks, in [0, 1].
+        num_images: Images seen.
+        seconds: Time taken.
+    """
+
+    loss: float
+    dice: float
+    num_images: int
+    seconds: float
+
+
+class Trainer:
+    """Moves the weights of a model along an objective.
+
+    Args:
+        accelerator: Device, number format and processes.
+        model: The model, already prepared by the accelerator.
+        objective: Output and batch to loss terms.
+        optimizer: Over the trainable weights.
+        schedule: Its learning rate, by step.
+        accumulation: Microbatches in a step.
+        max_grad_norm: Norm that gradients are clipped to.
+    """
+
+    def __init__(
+        self,
+        *,
+        accelerator: Accelerator,
+        model: nn.Module,
+        objective: Objective,
+        optimizer: Optimizer,
+        schedule: LRScheduler,
+        accumulation: int = 1,
+        max_grad_norm: float = 1.0,
+    ) -> None:
+        self.accelerator = accelerator
+        self.model = model
+        self.objective = objective
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.accumulation = accumulation
+        self.max_grad_norm = max_grad_norm
+
+    def run_epoch(
+        self, batches: Iterable[Batch], on_step: Callable[[int, LossTerms], None]
+    ) -> EpochStats:
+        """Train on every batch once and return what it came to.
+
+        Args:
+            batches: Microbatches on the model's device, or to be moved there.
+            on_step: Called after every microbatch with its number of images and its loss terms.
+
+        Raises:
+            CannotLearnError: If a loss or a gradient is not finite.
+        """
+        self.model.train()
+        start = time.perf_counter()
+        tally = _Tally()
+        for window in _windows(batches, self.accumulation):
+            counts = self._counts(window)
+            for batch in window:
+                terms = self._backward(batch.to(self.accelerator.device), counts)
+                tally.add(terms, batch.num_images)
+                on_step(batch.num_images, terms)
+            self._step(window)
+        return tally.stats(seconds=time.perf_counter() - start)
+
+    def _backward(self, batch: Batch, counts: dict[str, int]) -> LossTerms:
+        with self.accelerator.autocast():
+            output = self.model(batch)
+        terms = self.objective(output, batch)
+        # processes average their gradients, each having divided by the counts of all of them
+        self.accelerator.backward(terms.total(counts) * self.accelerator.num_processes)
+        return terms
+
+    def _step(self, window: list[Batch]) -> None:
+        params = [p for group in self.optimizer.param_groups for p in group["params"]]
+        norm = self.accelerator.clip_grad_norm_(params, self.max_grad_norm)
+        if norm is not None and not torch.isfinite(norm):
+            cases = ", ".join(case for batch in window for case in batch.case_ids)
+            raise CannotLearnError(
+                f"the gradient is not finite after a step on {cases}. Lower optim.lr, or look at "
+                "these images with `vasculora predict`; nothing has been stepped."
+            )
+        self.optimizer.step()
+        self.schedule.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def _counts(self, window: list[Batch]) -> dict[str, int]:
+        """Return the counts of a whole step, over its microbatches and all processes."""
+        own = [self.objective.counts(batch) for batch in window]
+        names = list(own[0])
+        sums = torch.tensor([sum(c[n] for c in own) for n in names], device=self.accelerator.device)
+        total = self.accelerator.reduce(sums, reduction="sum")
+        return dict(zip(names, total.tolist(), strict=True))
+
+
+class _Tally:
+    """Sums and counts of an epoch's loss terms, kept on the device until asked for."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+        self._weights: dict[str, float] = {}
+        self._dice = 0.0
+        self._num_masks = 0
+        self._num_images = 0
+
+    def add(self, terms: LossTerms, num_images: int) -> None:
+        for name, value in terms.sums.items():
+            self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value.detach()
+            self._counts[name] = self._counts.get(name, 0) + terms.counts[name]
+        self._weights = dict(terms.weights)
+        self._dice += terms.dice
+        self._num_masks += terms.num_masks
+        self._num_images += num_images
+
+    def stats(self, *, seconds: float) -> EpochStats:
+        parts = LossTerms(sums=self._sums, counts=self._counts, weights=self._weights)
+        return EpochStats(
+            loss=float(parts.total()),
+            dice=self._dice / max(self._num_masks, 1),
+            num_images=self._num_images,
+            seconds=seconds,
+        )
+
+
+def _windows(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
+    """Yield the batches in lists of `size`; the last may be shorter."""
+    iterator = iter(batches)
+    while window := list(islice(iterator, size)):
+        yield window

@@ -1,0 +1,138 @@
+"""The objective: an output and its batch become weighted, counted loss terms.
+
+Masks of one size are compared in one go; sizes may differ within a batch. Sums and counts are kept apart, so a step
+over several microbatches weighs every mask and every answer token alike.
+"""
+
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the field's usual name
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from vasculora.core.geometry import upsample_logits
+from vasculora.core.types import Batch, LossTerms, Output
+from vasculora.losses.mask import bce_loss, dice_loss, focal_loss, iou_regression_loss
+
+
+class ObjectiveConfig(BaseModel):
+    """Weights of the loss parts: ComboLoss on masks and cross-entropy on the answer's text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dice: float = Field(default=1.0, ge=0)
+    """Weight of the soft Dice loss."""
+    focal: float = Field(default=1.0, ge=0)
+    """Weight of the focal loss."""
+    bce: float = Field(default=0.5, ge=0)
+    """Weight of the binary cross-entropy."""
+    text: float = Field(default=1.0, ge=0)
+    """Weight of the cross-entropy on the answer's tokens."""
+    iou: float = Field(default=0.0, ge=0)
+    """Weight of the regression of SAM 2's predicted IoU; only a base made from scratch needs it."""
+    focal_alpha: float = Field(default=0.25, ge=0, le=1)
+    """Weight of vessel pixels in the focal loss, against `1 - alpha` of the others."""
+    focal_gamma: float = Field(default=2.0, ge=0)
+    """How strongly the focal loss plays down pixels that are already right."""
+    masks: Literal["chosen", "all"] = "chosen"
+    """Compare the chosen mask of each `[SEG]`, or all of SAM 2's candidates (for a base made from scratch)."""
+
+
+class Objective:
+    """Turns outputs into loss terms.
+
+    Args:
+        config: Weights and shapes of the parts.
+        sam_size: Side of SAM 2's square input, through which logits are upsampled.
+    """
+
+    def __init__(self, config: ObjectiveConfig, *, sam_size: int) -> None:
+        self.config = config
+        self.sam_size = sam_size
+        weights = {"dice": config.dice, "focal": config.focal, "bce": config.bce}
+        weights |= {"iou": config.iou, "text": config.text}
+        self.weights = {name: weight for name, weight in weights.items() if weight > 0}
+        if not self.weights:
+            raise ValueError(
+                "every loss weight is 0, so nothing can be learnt. Raise objective.dice."
+            )
+
+    def counts(self, batch: Batch) -> dict[str, int]:
+        """Return how many masks or answer tokens each part of a batch runs over."""
+        return {n: batch.num_supervised if n == "text" else batch.num_masks for n in self.weights}
+
+    def __call__(self, output: Output, batch: Batch) -> LossTerms:
+        """Return the loss terms of a batch, with the hard Dice of its chosen masks as a score."""
+        sums = {
+            name: output.mask_logits.new_zeros((), dtype=torch.float32) for name in self.weights
+        }
+        dice = 0.0
+        for rows, target in _by_size(batch.targets):
+            for name, losses in self._mask_losses(output, rows, target).items():
+                sums[name] = sums[name] + losses.sum()
+            chosen = self._upsample(output.mask_logits[rows], target)
+            dice += float(_hard_dice(chosen.detach(), target).sum())
+        if "text" in sums:
+            scores = output.text_logits.float()
+            sums["text"] = F.cross_entropy(scores, output.text_labels, reduction="sum")
+        return LossTerms(
+            sums=sums,
+            counts=self.counts(batch),
+            weights=self.weights,
+            dice=dice,
+            num_masks=batch.num_masks,
+        )
+
+    def _mask_losses(
+        self, output: Output, rows: Tensor, target: Float[Tensor, "n h w"]
+    ) -> dict[str, Float[Tensor, " n"]]:
+        """Return each weighted mask loss of the masks in `rows`."""
+        candidates = output.candidate_logits[rows]
+        logits = output.mask_logits[rows][:, None] if self.config.masks == "chosen" else candidates
+        num_masks, num_compared = logits.shape[:2]
+        full = self._upsample(logits.flatten(0, 1), target.repeat_interleave(num_compared, 0))
+        truth = target.repeat_interleave(num_compared, 0)
+        c = self.config
+        parts = {
+            "dice": lambda: dice_loss(full, truth),
+            "focal": lambda: focal_loss(full, truth, alpha=c.focal_alpha, gamma=c.focal_gamma),
+            "bce": lambda: bce_loss(full, truth),
+        }
+        losses = {
+            n: part().view(num_masks, -1).mean(1) for n, part in parts.items() if n in self.weights
+        }
+        if "iou" in self.weights:
+            grown = self._upsample(candidates.flatten(0, 1), target)
+            grown = grown.unflatten(0, candidates.shape[:2])
+            losses["iou"] = iou_regression_loss(output.iou_scores[rows].float(), grown, target)
+        return losses
+
+    def _upsample(self, logits: Tensor, target: Tensor) -> Float[Tensor, "_ h w"]:
+        """Return logits on the target's grid: upsampled to the image, or as they are on the decoder's own."""
+        size = (target.shape[1], target.shape[2])
+        if size == tuple(logits.shape[1:]):
+            return logits.float()
+        return upsample_logits(logits, via=self.sam_size, size=size)
+
+
+def _by_size(targets: tuple[Tensor, ...]) -> Iterator[tuple[Tensor, Float[Tensor, "n h w"]]]:
+    """Yield the rows and stacked targets of each size that occurs, in order of first appearance."""
+    rows: dict[tuple[int, ...], list[int]] = {}
+    for row, target in enumerate(targets):
+        rows.setdefault(tuple(target.shape), []).append(row)
+    for own in rows.values():
+        stacked = torch.stack([targets[row] for row in own])
+        yield torch.tensor(own, device=stacked.device), stacked
+
+
+def _hard_dice(
+    logits: Float[Tensor, "n h w"], target: Float[Tensor, "n h w"]
+) -> Float[Tensor, " n"]:
+    """Return the Dice of each thresholded mask; 1 where both are empty."""
+    pred, truth = logits > 0, target > 0.5
+    overlap = (pred & truth).sum(dim=(1, 2)).float()
+    total = (pred.sum(dim=(1, 2)) + truth.sum(dim=(1, 2))).float()
+    return torch.where(total > 0, 2 * overlap / total.clamp(min=1), torch.ones_like(total))

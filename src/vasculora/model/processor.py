@@ -1,0 +1,241 @@
+"""One door both ways: samples become a batch here, and a model's output becomes predictions.
+
+Training and prediction go through the same lines, so tiles, squash, normalisation, prompt and threshold cannot
+differ between them. Everything that must be remembered for that is in ProcessorConfig and PromptConfig.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, Self
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers import GotOcr2ImageProcessorPil, PreTrainedTokenizerFast
+
+from vasculora.core.geometry import area_shares, upsample_logits
+from vasculora.core.types import Batch, Output, Prediction, Sample
+from vasculora.model.mllm import find_family
+from vasculora.model.prompts import SEG_TOKEN, TEMPLATES, PromptConfig, build_turns
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+IGNORED = -100
+"""Label of a token that carries no text loss."""
+
+
+class ProcessorConfig(BaseModel):
+    """How pictures and words become tensors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    family: str = "internvl"
+    """Family of the language-vision model."""
+    tile_size: int = Field(default=448, ge=8)
+    """Side of a tile for the language-vision model, in pixels."""
+    tile_tokens: int = Field(default=256, ge=1)
+    """Tokens that one tile becomes."""
+    max_tiles: int = Field(default=12, ge=1)
+    """Most tiles an image is cut into, beside its thumbnail."""
+    sam_size: int = Field(default=1024, ge=32)
+    """Side of SAM 2's square input, in pixels."""
+    mask_size: int = Field(default=256, ge=8)
+    """Side of the mask decoder's grid, in cells."""
+    target: Literal["full", "area"] = "full"
+    """Truth for the loss: `full` at the image's own size, `area` as shares of the decoder's grid (less memory)."""
+    max_length: int = Field(default=8192, ge=16)
+    """Longest text in tokens; a longer one is refused, since cutting it would lose its `[SEG]`."""
+    max_new_tokens: int = Field(default=64, ge=1)
+    """Longest answer in tokens."""
+    threshold: float = Field(default=0.5, gt=0, lt=1)
+    """Probability above which a pixel belongs to the mask."""
+
+
+class Processor:
+    """Turns samples into batches and outputs into predictions.
+
+    Args:
+        tokenizer: The checkpoint's own.
+        config: How pictures become tensors.
+        prompt: The words around a phrase.
+    """
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerFast, config: ProcessorConfig, prompt: PromptConfig
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.config = config
+        self.prompt = prompt
+        self._family = find_family(config.family)
+        self._tiler = GotOcr2ImageProcessorPil(
+            size={"height": config.tile_size, "width": config.tile_size},
+            crop_to_patches=config.max_tiles > 1,
+            max_patches=config.max_tiles,
+            image_mean=IMAGENET_MEAN,
+            image_std=IMAGENET_STD,
+        )
+        self.seg_id = self._token_id(SEG_TOKEN)
+        self.stop_id = self._token_id(TEMPLATES[prompt.template].suffix)
+        self.pad_id = int(tokenizer.pad_token_id)
+
+    @classmethod
+    def from_pretrained(cls, path: Path, config: ProcessorConfig, prompt: PromptConfig) -> Self:
+        """Return the processor whose tokenizer is kept in a base's folder."""
+        tokenizer_path = path / "tokenizer.json"
+        if not tokenizer_path.is_file():
+            raise FileNotFoundError(
+                f"{tokenizer_path}: the base's tokenizer is missing. Copy it again."
+            )
+        return cls(PreTrainedTokenizerFast.from_pretrained(path), config, prompt)
+
+    def batch(self, samples: Sequence[Sample]) -> Batch:
+        """Return samples with their questions, answers and targets, ready for training.
+
+        Raises:
+            ValueError: If a conversation is longer than `max_length` tokens.
+        """
+        counts = torch.tensor([len(sample.phrases) for sample in samples])
+        return self._assemble(
+            case_ids=[sample.case_id for sample in samples],
+            images=[sample.image for sample in samples],
+            phrases=[sample.phrases for sample in samples],
+            answered=True,
+            image_index=torch.repeat_interleave(torch.arange(len(samples)), counts),
+            targets=tuple(self._target(mask) for sample in samples for mask in sample.masks),
+        )
+
+    def prompts(
+        self,
+        case_ids: Sequence[str],
+        images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
+        phrases: Sequence[str],
+    ) -> Batch:
+        """Return questions without answers, one phrase an image, ready for `generate`."""
+        return self._assemble(
+            case_ids=case_ids,
+            images=images,
+            phrases=[(phrase,) for phrase in phrases],
+            answered=False,
+            image_index=torch.zeros(0, dtype=torch.long),
+            targets=(),
+        )
+
+    def predictions(
+        self,
+        prompts: Batch,
+        answers: Sequence[Sequence[int]],
+        output: Output,
+        image_index: Int[Tensor, " n"],
+    ) -> list[Prediction]:
+        """Return one prediction an image, at the image's own size.
+
+        Several `[SEG]` in one answer are united (largest probability a pixel); none is an empty mask.
+
+        Args:
+            prompts: What was asked.
+            answers: Token ids answered to each image.
+            output: The masks of all answers.
+            image_index: The image each mask belongs to.
+        """
+        predictions = []
+        for index, (size, answer) in enumerate(zip(prompts.sizes, answers, strict=True)):
+            own = output.mask_logits[image_index == index]
+            prob = self.probability(own, size)
+            predictions.append(
+                Prediction(
+                    text=self.tokenizer.decode(list(answer), skip_special_tokens=False).strip(),
+                    seg_found=len(own) > 0,
+                    prob=prob,
+                    mask=prob > self.config.threshold,
+                )
+            )
+        return predictions
+
+    def probability(
+        self, mask_logits: Float[Tensor, "n r r"], size: tuple[int, int]
+    ) -> Float[np.ndarray, "h w"]:
+        """Return the probability of each pixel that any of one image's masks covers it."""
+        if len(mask_logits) == 0:
+            return np.zeros(size, dtype=np.float32)
+        logits = upsample_logits(mask_logits, via=self.config.sam_size, size=size)
+        return logits.sigmoid().amax(dim=0).cpu().numpy()
+
+    def _assemble(
+        self,
+        *,
+        case_ids: Sequence[str],
+        images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
+        phrases: Sequence[Sequence[str]],
+        answered: bool,
+        image_index: Int[Tensor, " n"],
+        targets: tuple[Float[Tensor, "_ _"], ...],
+    ) -> Batch:
+        tiles = [self._tiles(image) for image in images]
+        texts = [
+            self._encode(case_id, own_phrases, len(own_tiles), answered=answered)
+            for case_id, own_phrases, own_tiles in zip(case_ids, phrases, tiles, strict=True)
+        ]
+        input_ids = [torch.tensor(ids) for ids, _ in texts]
+        labels = [torch.tensor(label) for _, label in texts]
+        ones = [torch.ones_like(ids) for ids in input_ids]
+        return Batch(
+            case_ids=tuple(case_ids),
+            sizes=tuple((image.shape[0], image.shape[1]) for image in images),
+            input_ids=pad_sequence(input_ids, batch_first=True, padding_value=self.pad_id),
+            attention_mask=pad_sequence(ones, batch_first=True),
+            labels=pad_sequence(labels, batch_first=True, padding_value=IGNORED),
+            tile_pixels=torch.cat(tiles),
+            tile_counts=tuple(len(own) for own in tiles),
+            sam_pixels=torch.stack([self._sam_pixels(image) for image in images]),
+            image_index=image_index,
+            targets=targets,
+        )
+
+    def _encode(
+        self, case_id: str, phrases: Sequence[str], num_tiles: int, *, answered: bool
+    ) -> tuple[list[int], list[int]]:
+        """Return one conversation's token ids and labels; only answers are learnt."""
+        family = self._family
+        tokens = family.image_token * self.config.tile_tokens * num_tiles
+        block = f"{family.image_open}{tokens}{family.image_close}"
+        input_ids: list[int] = []
+        labels: list[int] = []
+        for turn in build_turns(phrases, self.prompt, image_block=block):
+            prompt = self.tokenizer.encode(turn.prompt, add_special_tokens=False)
+            answer = self.tokenizer.encode(turn.answer, add_special_tokens=False)
+            answer = answer if answered else []
+            input_ids += prompt + answer
+            labels += [IGNORED] * len(prompt) + answer
+        if len(input_ids) > self.config.max_length:
+            raise ValueError(
+                f"{case_id}: its text has {len(input_ids)} tokens, processor.max_length allows "
+                f"{self.config.max_length}. Raise max_length, shorten the phrase or lower max_tiles."
+            )
+        return input_ids, labels
+
+    def _tiles(self, image: UInt8[np.ndarray, "h w 3"]) -> Float[Tensor, "p 3 tile tile"]:
+        pixels = self._tiler(Image.fromarray(image), return_tensors="pt")["pixel_values"]
+        return pixels.flatten(0, -4) if pixels.ndim > 4 else pixels  # type: ignore[no-any-return]
+
+    def _sam_pixels(self, image: UInt8[np.ndarray, "h w 3"]) -> Float[Tensor, "3 side side"]:
+        side = self.config.sam_size
+        squashed = Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC)
+        scaled = np.asarray(squashed, dtype=np.float32) / 255
+        normalised = (scaled - np.float32(IMAGENET_MEAN)) / np.float32(IMAGENET_STD)
+        return torch.from_numpy(normalised).permute(2, 0, 1).contiguous()
+
+    def _target(self, mask: Bool[np.ndarray, "h w"]) -> Float[Tensor, "_ _"]:
+        truth = torch.from_numpy(mask).float()
+        return truth if self.config.target == "full" else area_shares(truth, self.config.mask_size)
+
+    def _token_id(self, token: str) -> int:
+        index = self.tokenizer.convert_tokens_to_ids(token)
+        if not isinstance(index, int) or index == self.tokenizer.unk_token_id:
+            raise ValueError(
+                f"the tokenizer does not know {token}. Use the tokenizer that came with the base."
+            )
+        return index

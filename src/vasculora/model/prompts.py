@@ -1,0 +1,124 @@
+"""All words: the question, the answer, the templates around them and the names of the special tokens.
+
+Training and prediction build their text here and nowhere else, so the model is asked in use exactly as it was
+taught. The template table follows the official model's: no system turn is ever emitted.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict, field_validator
+
+SEG_TOKEN = "[SEG]"
+IMAGE_PLACEHOLDER = "<image>"
+
+
+class PromptConfig(BaseModel):
+    """The words around a phrase."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    phrase: str = "blood vessel"
+    """What to segment where the data set names nothing itself."""
+    question: str = "Please segment the {phrase}."
+    """What is asked; `{phrase}` stands for the phrase."""
+    answer: str = "Sure, it is [SEG]."
+    """What is trained on; it holds `[SEG]` once."""
+    template: str = "qwen_chat"
+    """Chat template around question and answer: qwen_chat, internlm2_chat, phi3_chat or vicuna."""
+
+    @field_validator("question")
+    @classmethod
+    def _asks_for_the_phrase(cls, question: str) -> str:
+        if "{phrase}" not in question:
+            raise ValueError(f"the question must hold {{phrase}}, got {question!r}")
+        return question
+
+    @field_validator("answer")
+    @classmethod
+    def _says_seg_once(cls, answer: str) -> str:
+        if answer.count(SEG_TOKEN) != 1:
+            raise ValueError(f"the answer must hold {SEG_TOKEN} once, got {answer!r}")
+        return answer
+
+    @field_validator("template")
+    @classmethod
+    def _is_known(cls, template: str) -> str:
+        if template not in TEMPLATES:
+            raise ValueError(f"unknown template {template!r}. Known: {', '.join(TEMPLATES)}")
+        return template
+
+
+@dataclass(frozen=True)
+class Template:
+    """The marks of one chat format.
+
+    Attributes:
+        turn: A user turn and the opening of the answer; `{input}` stands for the question.
+        suffix: What ends an answer; trained on, and a stop word when decoding.
+        separator: What stands between two turns.
+    """
+
+    turn: str
+    suffix: str
+    separator: str
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One formatted question, up to where the answer begins, and its formatted answer."""
+
+    prompt: str
+    answer: str
+
+
+def build_turns(phrases: Sequence[str], config: PromptConfig, *, image_block: str) -> list[Turn]:
+    """Return one turn a phrase, the image standing in the first.
+
+    Args:
+        phrases: What to segment, in order.
+        config: The words around each phrase.
+        image_block: The text whose tokens the image's features replace.
+
+    Raises:
+        ValueError: If a phrase is empty or holds a special token.
+    """
+    template = TEMPLATES[config.template]
+    turns = []
+    for index, phrase in enumerate(phrases):
+        question = config.question.format(phrase=_clean(phrase))
+        before, within = ("", f"{image_block}\n") if index == 0 else (template.separator, "")
+        prompt = before + template.turn.format(input=within + question)
+        turns.append(Turn(prompt=prompt, answer=config.answer + template.suffix))
+    return turns
+
+
+def _clean(phrase: str) -> str:
+    """Return the phrase as it is asked for: no outer blanks, no trailing full stop."""
+    text = phrase.strip().removesuffix(".")
+    if not text:
+        raise ValueError(
+            "the phrase is empty. Say what to segment, such as --phrase 'blood vessel'."
+        )
+    for token in (SEG_TOKEN, IMAGE_PLACEHOLDER, "<IMG_CONTEXT>", "<|im_end|>", "<|im_start|>"):
+        if token in text:
+            raise ValueError(
+                f"the phrase {phrase!r} holds the special token {token}. Leave it out."
+            )
+    return text
+
+
+_CHATML = Template(
+    turn="<|im_start|>user\n{input}<|im_end|>\n<|im_start|>assistant\n",
+    suffix="<|im_end|>",
+    separator="\n",
+)
+
+TEMPLATES: dict[str, Template] = {
+    "qwen_chat": _CHATML,
+    "internlm2_chat": _CHATML,
+    "phi3_chat": Template(
+        turn="<|user|>\n{input}<|end|>\n<|assistant|>\n", suffix="<|end|>", separator="\n"
+    ),
+    "vicuna": Template(turn="USER: {input} ASSISTANT:", suffix="</s>", separator=""),
+}
