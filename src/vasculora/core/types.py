@@ -8,7 +8,7 @@ width, `k` supervised tokens, `p` image tiles, `m` candidate masks. Masks of a b
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -113,10 +113,10 @@ class Batch:
         """Number of answer tokens that carry a text loss (position 0 predicts nothing)."""
         return int((self.labels[:, 1:] != -100).sum())
 
-    def to(self, device: torch.device | str) -> Self:
+    def to(self, device: torch.device | str) -> "Batch":
         """Return the batch with every tensor on `device`."""
 
-        def move(value: object) -> object:
+        def move(value: Any) -> Any:
             if isinstance(value, Tensor):
                 return value.to(device, non_blocking=True)
             if isinstance(value, tuple):

@@ -1,0 +1,143 @@
+"""From a data folder to records: find its layout, list it, group it, hide private names.
+
+Names of files may be names of patients. As soon as one file is called `NAME(ID)_RUN_frame_N`,
+*every* case and group of the folder gets a keyed pseudonym (a name that misses the pattern by a
+typing mistake is a name all the same), here, before anything leaves. Only errors show the user his
+own names.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from vasculora.core.pseudonyms import load_key, pseudonym
+from vasculora.core.types import Record
+from vasculora.data.sources.catalog import (
+    Case,
+    Catalog,
+    Listing,
+    without_suffix,
+    write_private_names,
+)
+from vasculora.data.sources.groups import find_groups, names_a_patient
+from vasculora.data.sources.layouts import find_layout
+from vasculora.data.splits import Split, leaking_groups, read_split
+
+__all__ = ["Catalog", "read_source", "write_private_names"]
+
+SPLIT_FILE = "split.json"
+
+_MAX_NAMES = 10
+
+
+def read_source(data_dir: Path, *, group_regex: str | None = None) -> Catalog:
+    """Return the annotated images of a folder, grouped, with nothing private in their ids.
+
+    The folder is only read. The user's key is made when it is first needed.
+
+    Args:
+        data_dir: A folder in one of the layouts of `layouts.SOURCES`.
+        group_regex: Pattern whose first capture group, searched in a case's own name, is its group.
+
+    Raises:
+        FileNotFoundError: If the folder or a file it promises is not there, or no layout fits.
+        ValueError: If its annotation, `groups.csv`, `split.json` or the pattern is wrong.
+    """
+    layout = find_layout(data_dir)
+    listing = layout.read(data_dir)
+    cases = sorted(listing.cases, key=lambda case: case.file_name)
+    _check_unique(data_dir, cases)
+    unused = [name for names in listing.unused.values() for name in names]
+    groups, grouping = find_groups(
+        data_dir, [case.file_name for case in cases], unused=unused, regex=group_regex
+    )
+    private = any(names_a_patient(name) for name in (*unused, *(c.file_name for c in cases)))
+    case_ids = {name: name for name in (*map(without_suffix, unused), *(c.name for c in cases))}
+    if private:
+        key = load_key()
+        case_ids = {name: pseudonym(name, key, "case_") for name in case_ids}
+        groups = tuple(pseudonym(group, key, "group_") for group in groups)
+    records = tuple(
+        Record(
+            case_id=case_ids[case.name],
+            group=group,
+            image_path=case.image_path,
+            targets=case.targets,
+        )
+        for case, group in zip(cases, groups, strict=True)
+    )
+    split = _own_split(data_dir / SPLIT_FILE, cases, case_ids)
+    notes = (
+        f"Data: {len(records)} annotated images in layout '{layout.name}'.",
+        *listing.notes,
+        *_unused_notes(listing, case_ids),
+        *(("File names hold patients' names: pseudonyms are written instead.",) if private else ()),
+        grouping,
+        *_split_notes(records, split),
+    )
+    private_names = {case_id: name for name, case_id in case_ids.items()} if private else {}
+    return Catalog(
+        source=layout.name, records=records, notes=notes, private_names=private_names, split=split
+    )
+
+
+def _check_unique(data_dir: Path, cases: Sequence[Case]) -> None:
+    seen: dict[str, str] = {}
+    for case in cases:
+        other = seen.setdefault(case.name, case.file_name)
+        if other != case.file_name:
+            raise ValueError(
+                f"{data_dir}: {other} and {case.file_name} have the same name but for the suffix, "
+                "and a case is called by it. Rename one."
+            )
+
+
+def _own_split(path: Path, cases: Sequence[Case], case_ids: Mapping[str, str]) -> Split | None:
+    """Return the folder's own split in case ids; it may use own names, with or without suffix."""
+    if not path.exists():
+        return None
+    split = read_split(path)
+    known = {
+        key: case_ids[c.name] for c in cases for key in (c.file_name, c.name, case_ids[c.name])
+    }
+    parts = split.to_dict()
+    unknown = [name for names in parts.values() for name in names if name not in known]
+    if unknown:
+        raise ValueError(
+            f"{path}: {len(unknown)} of its cases are not among the annotated images (first: "
+            f"{unknown[0]}). Use names below the images folder, or pseudonyms made with your own "
+            "key."
+        )
+    mapped = {part: tuple(known[name] for name in names) for part, names in parts.items()}
+    every = [case_id for ids in mapped.values() for case_id in ids]
+    if len(set(every)) < len(every):
+        raise ValueError(f"{path}: a case stands in it twice under two names. Keep one of them.")
+    return Split(**mapped)
+
+
+def _unused_notes(listing: Listing, case_ids: Mapping[str, str]) -> list[str]:
+    notes = []
+    for reason, file_names in listing.unused.items():
+        if file_names:
+            names = [case_ids[without_suffix(name)] for name in file_names[:_MAX_NAMES]]
+            more = " ..." if len(file_names) > _MAX_NAMES else ""
+            notes.append(f"Not used: {len(file_names)} {reason}: {', '.join(names)}{more}")
+    return notes
+
+
+def _split_notes(records: Sequence[Record], split: Split | None) -> list[str]:
+    if split is None:
+        return []
+    notes = [
+        f"Split: from {SPLIT_FILE}, {len(split.train)} train, {len(split.val)} val, "
+        f"{len(split.test)} test."
+    ]
+    num_left = len(records) - len(split.train) - len(split.val) - len(split.test)
+    if num_left:
+        notes.append(f"Not used: {num_left} images that {SPLIT_FILE} does not name.")
+    leaking = leaking_groups(records, split)
+    if leaking:
+        notes.append(
+            f"Warning: {SPLIT_FILE} divides {len(leaking)} groups (first: {leaking[0]}), so scores "
+            "look better than they are."
+        )
+    return notes

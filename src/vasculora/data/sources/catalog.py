@@ -1,0 +1,90 @@
+"""What a source says about a folder: first with the user's own names, then safe to write.
+
+Readers return a `Listing`, whose names may be patients' names. `read_source` turns it into a
+`Catalog`, in which every name is a case id that may be written anywhere. Nothing else leaves this
+room.
+"""
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from vasculora.core.io import write_private_text
+from vasculora.core.types import Record, Target
+from vasculora.data.splits import Split
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One annotated image under its own name.
+
+    Attributes:
+        file_name: Path of the image below the images folder, with `/` between folders.
+        image_path: The image file.
+        targets: What is annotated in it.
+    """
+
+    file_name: str
+    image_path: Path
+    targets: tuple[Target, ...]
+
+    @property
+    def name(self) -> str:
+        """Path below the images folder without the suffix."""
+        return without_suffix(self.file_name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """What a reader found in a folder, under the user's own names.
+
+    Attributes:
+        cases: The annotated images, in any order.
+        unused: What was found but is not used: a reason (as `images without a mask`) and the file
+            names.
+        notes: Remarks that hold no file name.
+    """
+
+    cases: tuple[Case, ...]
+    unused: Mapping[str, tuple[str, ...]]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Catalog:
+    """A data folder as the rest of the program sees it.
+
+    Attributes:
+        source: Name of the layout that was recognised: `sa2va` or `folder`.
+        records: The annotated images, by file name (the user's own one, also where it is hidden).
+        notes: Lines to show the user: what was found, what is not used, how cases were grouped.
+        private_names: Own name of each pseudonymous case; empty where names are no secret. It may
+            be written by `write_private_names` only.
+        split: The split the folder brings along (`split.json`), or None.
+    """
+
+    source: str
+    records: tuple[Record, ...]
+    notes: tuple[str, ...]
+    private_names: Mapping[str, str] = field(default_factory=dict)
+    split: Split | None = None
+
+
+def without_suffix(file_name: str) -> str:
+    """Return a file name, with its folders, without the suffix."""
+    return str(PurePosixPath(file_name).with_suffix(""))
+
+
+def write_private_names(path: Path, private_names: Mapping[str, str]) -> None:
+    """Write the table from case ids to the user's own names, readable by him only.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("case_id", "name"))
+    writer.writerows(sorted(private_names.items()))
+    write_private_text(path, text.getvalue())
