@@ -67,14 +67,16 @@ def test_an_unwritable_place_is_named_with_its_cure(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
-def test_a_full_disk_is_an_os_error_and_leaves_nothing(
+def test_a_full_disk_is_an_os_error_and_leaves_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    write_json(tmp_path / "a.json", {"epoch": 1})
     real_open = os.open
     monkeypatch.setattr(os, "open", lambda path, flags, mode: real_open("/dev/full", os.O_WRONLY))
     with pytest.raises(OSError, match="cannot be written: No space left on device"):
-        write_json(tmp_path / "a.json", {})
-    assert names(tmp_path) == []
+        write_json(tmp_path / "a.json", {"epoch": 2})
+    assert names(tmp_path) == ["a.json"]
+    assert read_json(tmp_path / "a.json") == {"epoch": 1}
 
 
 def test_private_text_is_for_its_owner_only_and_other_text_is_not(tmp_path: Path) -> None:

@@ -97,6 +97,14 @@ def test_a_rectangle_keeps_its_area_and_is_not_widened() -> None:
     np.testing.assert_array_equal(mask, truth)
 
 
+def test_a_pixel_is_inside_when_its_centre_is() -> None:
+    for left, right, inside in ((1.4, 3.6, [1, 2, 3]), (1.6, 3.4, [2]), (1.5, 3.5, [1, 2])):
+        mask = draw_polygons([rectangle(left, 0, right, 1)], height=1, width=5)
+        assert np.flatnonzero(mask).tolist() == inside
+        mask = draw_polygons([rectangle(0, left, 1, right)], height=5, width=1)
+        assert np.flatnonzero(mask).tolist() == inside
+
+
 def test_overlapping_rings_are_a_union_whichever_way_they_turn() -> None:
     first, second = rectangle(1, 1, 6, 6), rectangle(4, 4, 9, 9)
     backwards = np.reshape(second, (-1, 2))[::-1].ravel().tolist()
