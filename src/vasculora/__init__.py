@@ -1,0 +1,27 @@
+"""vasculora: fine-tune Sa2VA models with LoRA to segment blood vessels from a sentence.
+
+The names below are loaded when they are first used, so that `import vasculora` and `vasculora
+--help` are quick.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vasculora.core.types import Prediction
+    from vasculora.model.predictor import Predictor
+    from vasculora.model.sa2va import Sa2VA
+
+__all__ = ["Prediction", "Predictor", "Sa2VA"]
+
+_HOMES = {
+    "Prediction": "vasculora.core.types",
+    "Predictor": "vasculora.model.predictor",
+    "Sa2VA": "vasculora.model.sa2va",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'vasculora' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -47,14 +47,14 @@ def write(folder, text):
     return path
 
 
-def message(path=None, overrides=()):
+def message(*paths, overrides=()):
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - callers look at the text
-        load_config(Tree, path, overrides)
+        load_config(Tree, *paths, overrides=overrides)
     return str(caught.value)
 
 
 def test_without_anything_it_is_the_defaults():
-    assert load_config(Tree, None) == Tree()
+    assert load_config(Tree) == Tree()
 
 
 def test_a_file_holds_differences_only(tmp_path):
@@ -71,7 +71,9 @@ def test_an_empty_file_is_the_defaults(tmp_path, text):
 
 def test_overrides_win_and_the_later_of_two(tmp_path):
     path = write(tmp_path, "train: {epochs: 3, lr: 0.1}\n")
-    tree = load_config(Tree, path, ["train.epochs=4", "train.epochs=5", "train.lora.rank=2"])
+    tree = load_config(
+        Tree, path, overrides=["train.epochs=4", "train.epochs=5", "train.lora.rank=2"]
+    )
     assert (tree.train.epochs, tree.train.lr, tree.train.lora.rank) == (5, 0.1, 2)
 
 
@@ -80,15 +82,20 @@ def test_overrides_win_and_the_later_of_two(tmp_path):
     [("1e-4", 1e-4), ("3E5", 3e5), ("1.5e-3", 1.5e-3), ("2", 2.0), (".5", 0.5), ("-1.e2", -100.0)],
 )
 def test_numbers_are_numbers(tmp_path, text, number):
-    assert load_config(Tree, None, [f"train.lr={text}"]).train.lr == number
+    assert load_config(Tree, overrides=[f"train.lr={text}"]).train.lr == number
     assert load_config(Tree, write(tmp_path, f"train: {{lr: {text}}}")).train.lr == number
 
 
 def test_override_values_are_typed_as_in_yaml():
     tree = load_config(
         Tree,
-        None,
-        ["train.parts=[projector]", "resume=true", "data=null", "phrase=no", "weights={bce: 1e-1}"],
+        overrides=[
+            "train.parts=[projector]",
+            "resume=true",
+            "data=null",
+            "phrase=no",
+            "weights={bce: 1e-1}",
+        ],
     )
     assert tree.train.parts == ("projector",)
     assert tree.resume is True
@@ -98,16 +105,11 @@ def test_override_values_are_typed_as_in_yaml():
 
 
 def test_an_override_value_may_hold_an_equals_sign_and_a_colon():
-    assert load_config(Tree, None, ["phrase=a=b c:d"]).phrase == "a=b c:d"
+    assert load_config(Tree, overrides=["phrase=a=b c:d"]).phrase == "a=b c:d"
 
 
 def test_an_override_opens_an_optional_section():
-    assert load_config(Tree, None, ["train.extra_lora.rank=4"]).train.extra_lora == Lora(rank=4)
-
-
-def test_an_override_opens_a_section_that_the_file_leaves_empty(tmp_path):
-    path = write(tmp_path, "train:\n# nothing yet\n")
-    assert load_config(Tree, path, ["train.epochs=2"]).train.epochs == 2
+    assert load_config(Tree, overrides=["train.extra_lora.rank=4"]).train.extra_lora == Lora(rank=4)
 
 
 def test_an_unknown_key_names_its_path_the_nearest_and_the_known(tmp_path):
@@ -157,9 +159,9 @@ def test_a_wrong_value_says_where_what_and_what_came(override, says):
 
 def test_every_fault_has_its_line_and_its_place(tmp_path):
     path = write(tmp_path, "train: {lr: fast}\n")
-    lines = message(path, ["resume=maybe"]).splitlines()
-    assert lines == [
-        f"{path}: train.lr: expected a valid number, got 'fast' (str).",
+    assert message(path) == f"{path}: train.lr: expected a valid number, got 'fast' (str)."
+    assert message(overrides=["resume=maybe", "train.lr=x"]).splitlines() == [
+        "override: train.lr: expected a valid number, got 'x' (str).",
         "override: resume: expected a valid boolean, got 'maybe' (str).",
     ]
 
@@ -204,11 +206,43 @@ def test_a_key_given_twice_is_refused(tmp_path):
 def test_a_dump_holds_every_field_and_reads_back(tmp_path):
     tree = load_config(
         Tree,
-        None,
-        ["train.lr=1e-5", "phrase='1e-4'", "data=a/b", "train.lora.rank=3", "weights={no: 1}"],
+        overrides=[
+            "train.lr=1e-5",
+            "phrase='1e-4'",
+            "data=a/b",
+            "train.lora.rank=3",
+            "weights={no: 1}",
+        ],
     )
     text = dump_config(tree)
     assert text.index("train:") < text.index("lr: 1.0e-05") < text.index("phrase: '1e-4'")
     assert "dropout: 0.05" in text
     assert load_config(Tree, write(tmp_path, text)) == tree
     assert load_config(Tree, write(tmp_path, dump_config(Tree()))) == Tree()
+
+
+def test_files_lie_on_top_of_each_other_and_plain_values_on_top_of_all(tmp_path):
+    below, above = tmp_path / "below.yaml", tmp_path / "above.yaml"
+    below.write_text("train: {lr: 1e-3, lora: {rank: 8}}\nphrase: artery\n")
+    above.write_text("train: {lora: {dropout: 0.1}}\n")
+    tree = load_config(
+        Tree,
+        below,
+        above,
+        overrides=["train.lr=1e-2"],
+        values={"train.epochs": 3, "phrase": "a: b"},
+    )
+    assert (tree.train.lr, tree.train.epochs, tree.phrase) == (0.01, 3, "a: b")
+    assert tree.train.lora == Lora(rank=8, dropout=0.1)
+
+
+def test_a_required_value_may_stand_in_any_layer(tmp_path):
+    class Needs(BaseModel):
+        model_config = STRICT
+        data: str
+        lr: float = 1.0
+
+    path = write(tmp_path, "lr: 2.0\n")
+    assert load_config(Needs, path, values={"data": "x"}) == Needs(data="x", lr=2.0)
+    with pytest.raises(ValueError, match="data needs a value"):
+        load_config(Needs, path)

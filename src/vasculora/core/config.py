@@ -19,29 +19,35 @@ from pydantic import BaseModel, ValidationError
 Config = TypeVar("Config", bound=BaseModel)
 
 
-def load_config(cls: type[Config], path: Path | None, overrides: Sequence[str] = ()) -> Config:
-    """Return the settings of a YAML file with overrides on top, checked.
+def load_config(
+    cls: type[Config],
+    *paths: Path,
+    overrides: Sequence[str] = (),
+    values: Mapping[str, object] | None = None,
+) -> Config:
+    """Return the settings of YAML files with overrides on top, checked; the later wins.
 
     Args:
         cls: The settings' model.
-        path: A YAML file that holds the differences from the defaults; None takes the defaults.
+        paths: YAML files that hold the differences from the defaults, each on top of the one
+            before.
         overrides: `a.b=c`, the value typed as in YAML; a list or a section replaces the whole.
+        values: Plain values by dotted key, on top of everything: a program's own flags.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is not YAML, a key is unknown, or a value is of the wrong type.
+        ValueError: If a file is not YAML, a key is unknown, or a value is of the wrong type.
     """
-    tree = {} if path is None else _read(path)
-    keys = [_apply(tree, override) for override in overrides]
-    try:
-        # Through JSON: there alone strict types still take a list for a tuple, text for a path.
-        return cls.model_validate_json(json.dumps(tree), strict=True)
-    except ValidationError as failure:
-        lines = []
-        for fault in failure.errors(include_url=False):
-            where = _where(fault["loc"], path, keys)
-            lines.append(f"{where}: {_explain(cls, fault['loc'], fault)}")
-        raise ValueError("\n".join(lines)) from None
+    tree: dict[str, Any] = {}
+    for path in paths:
+        layer = _read(path)
+        _check(cls, layer, where=str(path), whole=False)
+        _merge(tree, layer)
+    for override in overrides:
+        _apply(tree, override)
+    for key, value in (values or {}).items():
+        _put(tree, tuple(key.split(".")), value, shown=key)
+    return _check(cls, tree, where="override")
 
 
 def dump_config(config: BaseModel) -> str:
@@ -49,6 +55,29 @@ def dump_config(config: BaseModel) -> str:
     tree = config.model_dump(mode="json")
     text: str = yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
     return text
+
+
+def _check(cls: type[Config], tree: Mapping[str, Any], *, where: str, whole: bool = True) -> Config:
+    """Return the settings in `tree`; of one file among several, a required value may be missing."""
+    try:
+        # Through JSON: there alone strict types still take a list for a tuple, text for a path.
+        return cls.model_validate_json(json.dumps(tree), strict=True)
+    except ValidationError as failure:
+        faults = failure.errors(include_url=False)
+    faults = [fault for fault in faults if whole or fault["type"] != "missing"]
+    if not faults:
+        return cls.model_construct()
+    lines = [f"{where}: {_explain(cls, fault['loc'], fault)}" for fault in faults]
+    raise ValueError("\n".join(lines))
+
+
+def _merge(tree: dict[str, Any], layer: Mapping[str, Any]) -> None:
+    """Lay sections over sections and values over values."""
+    for key, value in layer.items():
+        if isinstance(value, dict) and isinstance(tree.get(key), dict):
+            _merge(tree[key], value)
+        else:
+            tree[key] = value
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]
@@ -91,33 +120,28 @@ def _problem(failure: Exception) -> str:
     return f"{place}: not valid YAML: {getattr(failure, 'problem', None) or failure}"
 
 
-def _apply(tree: dict[str, Any], override: str) -> tuple[str, ...]:
+def _apply(tree: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     parts = tuple(part.strip() for part in key.split("."))
     if not equals or not all(parts):
-        raise ValueError(f"override '{override}': expected KEY=VALUE, for example train.epochs=5.")
+        raise ValueError(
+            f"override '{override}': expected KEY=VALUE, for example trainer.epochs=5."
+        )
     try:
         value = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as failure:
         raise ValueError(f"override '{override}'{_problem(failure)}. Quote the value.") from None
+    _put(tree, parts, value, shown=override)
+
+
+def _put(tree: dict[str, Any], parts: tuple[str, ...], value: object, *, shown: str) -> None:
     for part in parts[:-1]:
         if tree.get(part) is None:
             tree[part] = {}
         tree = tree[part]
         if not isinstance(tree, dict):
-            raise ValueError(f"override '{override}': '{part}' holds {_show(tree)}, not a section.")
+            raise ValueError(f"override '{shown}': '{part}' holds {_show(tree)}, not a section.")
     tree[parts[-1]] = value
-    return parts
-
-
-def _where(
-    loc: tuple[int | str, ...], path: Path | None, overrides: Sequence[tuple[str, ...]]
-) -> str:
-    for parts in overrides:
-        shared = min(len(parts), len(loc))
-        if parts[:shared] == loc[:shared]:
-            return "override"
-    return str(path) if path is not None else "settings"
 
 
 def _explain(cls: type[BaseModel], loc: tuple[int | str, ...], fault: Mapping[str, Any]) -> str:

@@ -1,6 +1,6 @@
-"""The one way from the decoder's mask grid to an image's own pixels, shared by the loss and by prediction."""
+"""The one way from the decoder's mask grid to an image's own pixels, for loss and prediction."""
 
-import torch.nn.functional as F  # noqa: N812 - the field's usual name
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -10,8 +10,8 @@ def upsample_logits(
 ) -> Float[Tensor, "n h w"]:
     """Return mask logits at an image's own size.
 
-    Two bilinear steps, first to SAM 2's square input and then to the image, as the official model does: one step
-    alone gives other borders.
+    Two bilinear steps, first to SAM 2's square input and then to the image, as the official model
+    does: one step alone gives other borders.
 
     Args:
         logits: Scores on the decoder's grid.

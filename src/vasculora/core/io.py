@@ -39,6 +39,38 @@ _PLAIN_MODES = ("1", "L", "P", "RGB", "LA", "PA", "RGBA", "YCbCr")
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error)
 
 
+def write_bytes(path: Path, data: bytes, *, flush: bool = False, mode: int = 0o666) -> None:
+    """Write bytes, atomically.
+
+    Args:
+        path: Where to.
+        data: What.
+        flush: Wait until the disk has them.
+        mode: Access rights of a new file, less the process's mask.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                if flush:
+                    os.fsync(descriptor)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise type(error)(
+            f"{path}: cannot be written: {error.strerror or error}. Free some space there, or "
+            "choose a folder you may write to."
+        ) from error
+
+
 def write_json(path: Path, value: object) -> None:
     """Write `value` as indented JSON, atomically and flushed to the disk.
 
@@ -50,7 +82,7 @@ def write_json(path: Path, value: object) -> None:
         text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: this value cannot be written as JSON: {error}.") from error
-    _write_bytes(path, _encode(text + "\n"), flush=True)
+    write_bytes(path, _encode(text + "\n"), flush=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -59,12 +91,12 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         OSError: If the file cannot be written.
     """
-    _write_bytes(path, _encode(text))
+    write_bytes(path, _encode(text))
 
 
 def write_private_text(path: Path, text: str) -> None:
     """Write `text` atomically, readable by its owner only (mode 0600) from the first byte on."""
-    _write_bytes(path, _encode(text), mode=0o600)
+    write_bytes(path, _encode(text), mode=0o600)
 
 
 def write_image(path: Path, array: UInt8[np.ndarray, "h w"] | UInt8[np.ndarray, "h w 3"]) -> None:
@@ -79,7 +111,7 @@ def write_image(path: Path, array: UInt8[np.ndarray, "h w"] | UInt8[np.ndarray, 
         raise ValueError(f"{path}: '{path.suffix}' is no known image format. Use .png.")
     buffer = BytesIO()
     Image.fromarray(array).save(buffer, image_format)
-    _write_bytes(path, buffer.getvalue())
+    write_bytes(path, buffer.getvalue())
 
 
 def read_json(path: Path) -> Any:
@@ -139,27 +171,6 @@ def _encode(text: str) -> bytes:
     # File names in another encoding than UTF-8 reach Python as lone surrogates; this gives their
     # bytes back.
     return text.encode("utf-8", "surrogateescape")
-
-
-def _write_bytes(path: Path, data: bytes, *, flush: bool = False, mode: int = 0o666) -> None:
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                if flush:
-                    os.fsync(descriptor)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise type(error)(
-            f"{path}: cannot be written: {error.strerror or error}. Free some space there, or "
-            "choose a folder you may write to."
-        ) from error
 
 
 def _decode(path: Path) -> Image.Image:

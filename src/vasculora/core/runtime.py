@@ -1,4 +1,4 @@
-"""The machine: device, number format, seeds, the user's folders. The only home of `torch.cuda` and `os.environ`."""
+"""The machine: device, number format, seeds. Alone has `torch.cuda` and `os.environ`."""
 
 import os
 import platform
@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 
 
 def config_dir() -> Path:
-    """Return the folder of the user's own settings, `$XDG_CONFIG_HOME/vasculora` or `~/.config/vasculora`."""
+    """Return the folder of the user's own settings, by default `~/.config/vasculora`."""
     home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
     return Path(home) / "vasculora"
 
@@ -20,7 +21,8 @@ def pick_device(gpu: int | None = None) -> torch.device:
     """Return the device to run on.
 
     Args:
-        gpu: Index of the GPU the user asked for; None takes the first one, or the CPU where there is none.
+        gpu: Index of the GPU the user asked for; None takes the first one, or the CPU where there
+            is none.
 
     Raises:
         ValueError: If a GPU is asked for that this machine does not have.
@@ -40,6 +42,19 @@ def pick_device(gpu: int | None = None) -> torch.device:
 def pick_dtype(device: torch.device) -> torch.dtype:
     """Return the number format of frozen weights: bfloat16 on a GPU, float32 on the CPU."""
     return torch.bfloat16 if device.type == "cuda" else torch.float32
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """Return the number format of a forward pass: bfloat16 on a GPU, the weights' on the CPU."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")
+
+
+def build_accelerator(device: torch.device) -> Accelerator:
+    """Return the runner of a training: bfloat16 on a GPU, float32 on the CPU."""
+    if device.type == "cpu":
+        return Accelerator(cpu=True)
+    torch.cuda.set_device(device)
+    return Accelerator(mixed_precision="bf16")
 
 
 def set_seed(seed: int) -> None:

@@ -1,8 +1,9 @@
 """The records that pass between rooms, with their shapes written on them.
 
-One axis legend for the whole code base: `b` images, `t` tokens, `n` masks, `c` channels, `h w` pixels, `d` state
-width, `k` supervised tokens, `p` image tiles, `m` candidate masks. Masks of a batch are flat (`n`) with
-`image_index` (`n`) back to their image, so nothing is padded to a fixed number of objects.
+One axis legend for the whole code base: `b` images, `s` conversations, `t` tokens, `n` masks, `c`
+    channels, `h w` pixels, `d` state
+width, `k` supervised tokens, `p` image tiles, `m` candidate masks. Masks of a batch are flat (`n`)
+with `image_index` (`n`) back to their image, so nothing is padded to a fixed number of objects.
 """
 
 from collections.abc import Mapping
@@ -24,9 +25,11 @@ class Target:
     """One thing to segment in one image: what it is called and where its mask is kept.
 
     Attributes:
-        phrase: The referring expression; None where the data set names none and the run's own phrase is used.
+        phrase: The referring expression; None where the data set names none and the run's own
+            phrase is used.
         mask_path: A mask file, or None.
-        polygons: Rings whose union is the mask, or None. One of `mask_path` and `polygons` is given.
+        polygons: Rings whose union is the mask, or None. One of `mask_path` and `polygons` is
+            given.
     """
 
     phrase: str | None = None
@@ -75,25 +78,26 @@ class Batch:
     """Everything one forward pass needs, as tensors.
 
     Attributes:
-        case_ids: One an image.
+        case_ids: Name of each image.
         sizes: Own height and width of each image in pixels.
-        input_ids: Prompt and answer, padded on the right.
+        input_ids: One conversation a row, prompt and answer, padded on the right. An image has one
+            conversation with a turn a phrase, or one a phrase; their `[SEG]` are in the masks'
+            order.
         attention_mask: 1 where a token is real.
         labels: Token to predict *at* each position, -100 where nothing is learnt (not shifted).
-        tile_pixels: Normalised tiles for the language-vision model, all images' in order.
-        tile_counts: Tiles of each image.
+        tile_pixels: Normalised tiles for the language-vision model, all conversations' in order.
         sam_pixels: Normalised squares for SAM 2.
         image_index: The image each mask belongs to.
-        targets: One a mask: its truth in [0, 1], at the image's own size or on a coarser grid as area shares.
+        targets: One a mask: its truth in [0, 1], at the image's own size or on a coarser grid as
+            area shares.
     """
 
     case_ids: tuple[str, ...]
     sizes: tuple[tuple[int, int], ...]
-    input_ids: Int[Tensor, "b t"]
-    attention_mask: Int[Tensor, "b t"]
-    labels: Int[Tensor, "b t"]
+    input_ids: Int[Tensor, "s t"]
+    attention_mask: Int[Tensor, "s t"]
+    labels: Int[Tensor, "s t"]
     tile_pixels: Float[Tensor, "p 3 tile tile"]
-    tile_counts: tuple[int, ...]
     sam_pixels: Float[Tensor, "b 3 side side"]
     image_index: Int[Tensor, " n"]
     targets: tuple[Float[Tensor, "_ _"], ...] = ()
@@ -132,7 +136,8 @@ class Output:
 
     Attributes:
         mask_logits: Chosen mask of each `[SEG]`, on the decoder's own grid.
-        candidate_logits: All of SAM 2's candidates, of which the chosen one has the highest predicted IoU.
+        candidate_logits: All of SAM 2's candidates, of which the chosen one has the highest
+            predicted IoU.
         iou_scores: Predicted IoU of each candidate.
         text_logits: Scores over the vocabulary at each supervised position, in reading order.
         text_labels: Token to predict at each of them.

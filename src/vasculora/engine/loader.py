@@ -1,10 +1,10 @@
 """Batches in an order that depends on seed and epoch alone."""
 
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 from accelerate import Accelerator
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader, DistributedSampler
 
 from vasculora.core.types import Batch, Sample
 
@@ -47,14 +47,15 @@ class EpochLoader:
         accelerator: Accelerator,
     ) -> None:
         self._dataset = dataset
+        data: Any = dataset  # torch asks for its own class, though it calls no more than ours has
         self._sampler: DistributedSampler[object] = DistributedSampler(
-            dataset,
+            data,
             num_replicas=accelerator.num_processes,
             rank=accelerator.process_index,
             seed=seed,
         )
-        self._loader = DataLoader(
-            dataset,
+        self._loader: DataLoader[Any] = DataLoader(
+            data,
             batch_size=batch_size,
             sampler=self._sampler,
             collate_fn=collate,

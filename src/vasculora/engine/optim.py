@@ -27,7 +27,8 @@ def build_optimizer(params: Iterable[Parameter], *, lr: float, weight_decay: flo
 
     Biases and norms do not decay.
     """
-    decayed, kept = [], []
+    decayed: list[Parameter] = []
+    kept: list[Parameter] = []
     for param in params:
         (decayed if param.ndim > 1 else kept).append(param)
     groups = [
@@ -38,7 +39,7 @@ def build_optimizer(params: Iterable[Parameter], *, lr: float, weight_decay: flo
 
 
 def build_schedule(optimizer: Optimizer, *, num_steps: int, warmup: float) -> LambdaLR:
-    """Return a schedule that rises linearly over the first share of steps and falls to zero as a cosine."""
+    """Return a schedule that rises linearly at first and then falls to zero as a cosine."""
     num_warmup = round(num_steps * warmup)
 
     def factor(step: int) -> float:

@@ -1,14 +1,15 @@
 """The training loop: batches in, weights moved, what happened out.
 
-A step is outputs, loss terms, backward. It may be made of several microbatches; their losses are divided by the
-whole step's counts, so four batches of one image give the gradient of one batch of four. The trainer is handed
-finished parts and knows no configuration.
+A step is outputs, loss terms, backward. It may be made of several microbatches; their losses are
+divided by the whole step's counts, so four batches of one image give the gradient of one batch of
+four. The trainer is handed finished parts and knows no configuration.
 """
 
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -17,8 +18,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from vasculora.core.errors import CannotLearnError
 from vasculora.core.types import Batch, LossTerms
-from vasculora.engine.audit.report import CannotLearnError
 from vasculora.losses.objective import Objective
 
 
@@ -111,6 +112,47 @@ class Trainer:
                 on_step(batch.num_images, terms)
             self._step(window)
         return tally.stats(seconds=time.perf_counter() - start)
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that training has changed: weights, optimizer and schedule."""
+        trained = {n: p.detach().cpu() for n, p in self._trained()}
+        return {
+            "weights": trained,
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+        }
+
+    def restore(
+        self, *, weights: dict[str, Tensor], optimizer: dict[str, Any], schedule: dict[str, Any]
+    ) -> None:
+        """Put back what `state` returned.
+
+        Raises:
+            ValueError: If other weights are trainable now than were then.
+        """
+        params = dict(self._trained())
+        if params.keys() != weights.keys():
+            changed = sorted(params.keys() ^ weights.keys())
+            raise ValueError(
+                f"{len(changed)} weights learn now or then but not both (first: {changed[0]}). "
+                "Resume with the settings the run was started with."
+            )
+        with torch.no_grad():
+            for name, param in params.items():
+                param.copy_(weights[name])
+        self.optimizer.load_state_dict(optimizer)
+        self.schedule.load_state_dict(schedule)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return a batch's loss, with its graph."""
+        batch = batch.to(self.accelerator.device)
+        with self.accelerator.autocast():
+            output = self.model(batch)
+        return self.objective(output, batch).total()
+
+    def _trained(self) -> Iterator[tuple[str, nn.Parameter]]:
+        model = self.accelerator.unwrap_model(self.model)
+        return ((name, param) for name, param in model.named_parameters() if param.requires_grad)
 
     def _backward(self, batch: Batch, counts: dict[str, int]) -> LossTerms:
         with self.accelerator.autocast():

@@ -1,11 +1,11 @@
 """Mask losses: logits and targets in, one value a mask out.
 
-Dice and focal loss are MONAI's, imported late because that takes seconds. Every loss takes the scores before the
-sigmoid and a target in [0, 1], so that soft area targets need no other code.
+Dice and focal loss are MONAI's, imported late because that takes seconds. Every loss takes the
+scores before the sigmoid and a target in [0, 1], so that soft area targets need no other code.
 """
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the field's usual name
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -62,10 +62,10 @@ def iou_regression_loss(
     candidate_logits: Float[Tensor, "n m h w"],
     target: Float[Tensor, "n h w"],
 ) -> Float[Tensor, " n"]:
-    """Return how far predicted IoUs are from the true ones, squared, averaged over a mask's candidates.
+    """Return how far predicted IoUs are from the true ones: squared, over a mask's candidates.
 
-    The mask loss does not reach SAM 2's IoU head, so a base made from scratch needs this, or its choice among
-    candidates is arbitrary (Kirillov et al. 2023, appendix A).
+    The mask loss does not reach SAM 2's IoU head, so a base made from scratch needs this, or its
+    choice among candidates is arbitrary (Kirillov et al. 2023, appendix A).
     """
     with torch.no_grad():
         pred = candidate_logits > 0

@@ -1,14 +1,14 @@
 """The objective: an output and its batch become weighted, counted loss terms.
 
-Masks of one size are compared in one go; sizes may differ within a batch. Sums and counts are kept apart, so a step
-over several microbatches weighs every mask and every answer token alike.
+Masks of one size are compared in one go; sizes may differ within a batch. Sums and counts are kept
+apart, so a step over several microbatches weighs every mask and every answer token alike.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the field's usual name
+import torch.nn.functional as F
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
@@ -38,7 +38,8 @@ class ObjectiveConfig(BaseModel):
     focal_gamma: float = Field(default=2.0, ge=0)
     """How strongly the focal loss plays down pixels that are already right."""
     masks: Literal["chosen", "all"] = "chosen"
-    """Compare the chosen mask of each `[SEG]`, or all of SAM 2's candidates (for a base made from scratch)."""
+    """Compare the chosen mask of each `[SEG]`, or all of SAM 2's candidates (for a base made from
+    scratch)."""
 
 
 class Objective:
@@ -96,7 +97,7 @@ class Objective:
         full = self._upsample(logits.flatten(0, 1), target.repeat_interleave(num_compared, 0))
         truth = target.repeat_interleave(num_compared, 0)
         c = self.config
-        parts = {
+        parts: dict[str, Callable[[], Tensor]] = {
             "dice": lambda: dice_loss(full, truth),
             "focal": lambda: focal_loss(full, truth, alpha=c.focal_alpha, gamma=c.focal_gamma),
             "bce": lambda: bce_loss(full, truth),
@@ -111,7 +112,7 @@ class Objective:
         return losses
 
     def _upsample(self, logits: Tensor, target: Tensor) -> Float[Tensor, "_ h w"]:
-        """Return logits on the target's grid: upsampled to the image, or as they are on the decoder's own."""
+        """Return logits on the target's grid: at the image's size, or as they are."""
         size = (target.shape[1], target.shape[2])
         if size == tuple(logits.shape[1:]):
             return logits.float()

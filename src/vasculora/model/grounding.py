@@ -1,19 +1,22 @@
 """SAM 2 driven by a language prompt, differentiable from the mask back to the prompt.
 
-transformers' own entry points for image and prompt embeddings run without a graph, so its parts are composed here:
-the image encoder, the two "not a point" tokens that an absent click leaves behind, and the mask decoder with the
-language prompt as a third token (Sa2VA, Yuan et al. 2025, section 3). Masks are flat with an index to their image.
+transformers' own entry points for image and prompt embeddings run without a graph, so its parts are
+composed here: the image encoder, the two "not a point" tokens that an absent click leaves behind,
+and the mask decoder with the language prompt as a third token (Sa2VA, Yuan et al. 2025, section 3).
+Masks are flat with an index to their image.
 """
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
+from transformers import Sam2Model
 
 NUM_CANDIDATES = 3
-"""Masks that SAM 2 offers for an ambiguous prompt; the one with the highest predicted IoU is taken."""
+"""Masks that SAM 2 offers for an ambiguous prompt; the one with the highest predicted IoU is
+taken."""
 
 
-def encode_image(sam2: nn.Module, pixels: Float[Tensor, "b 3 side side"]) -> list[Tensor]:
+def encode_image(sam2: Sam2Model, pixels: Float[Tensor, "b 3 side side"]) -> list[Tensor]:
     """Return the image's feature maps, finest first, each (b, c, h, w).
 
     The coarsest map carries the embedding that stands for "no memory of earlier frames".
@@ -28,7 +31,7 @@ def encode_image(sam2: nn.Module, pixels: Float[Tensor, "b 3 side side"]) -> lis
 
 
 def decode_masks(
-    sam2: nn.Module,
+    sam2: Sam2Model,
     features: list[Tensor],
     image_index: Int[Tensor, " n"],
     prompt_embedding: Float[Tensor, "n c"],
@@ -42,6 +45,10 @@ def decode_masks(
         prompt_embedding: The projected `[SEG]` states.
     """
     num_masks = len(image_index)
+    if num_masks == 0:  # an answer without [SEG]; SAM 2 cannot reshape what is empty
+        side = features[0].shape[-1]
+        nothing = prompt_embedding.new_zeros(0, NUM_CANDIDATES, side, side)
+        return nothing, prompt_embedding.new_zeros(0, NUM_CANDIDATES)
     nowhere = torch.zeros(num_masks, 1, 1, 2, device=prompt_embedding.device)
     absent = -torch.ones(num_masks, 1, 1, dtype=torch.int, device=prompt_embedding.device)
     sparse, dense = sam2.prompt_encoder(

@@ -1,14 +1,14 @@
-"""The language-vision model: which families there are, how each is built, and the state it has at a token.
+"""The language-vision model: its families, how each is built, its state at a token.
 
-Everything in which families differ is a field of their row in FAMILIES; the rest of the code never asks which one
-it is. A family arrives with a row here and a tiny configuration for the tests.
+Everything in which families differ is a field of their row in FAMILIES; the rest of the code never
+asks which one it is. A family arrives with a row here and a tiny configuration for the tests.
 """
 
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import InternVLConfig, InternVLForConditionalGeneration, PreTrainedModel
 from transformers.configuration_utils import PretrainedConfig
 
@@ -26,7 +26,8 @@ class Family:
         image_open: Text before an image's tokens.
         image_close: Text after them.
         attention: Pattern of the language model's attention linears, below the model.
-        state_before_norm: Whether the `[SEG]` state is read before the final norm (Qwen3-VL) or after it (all others).
+        state_before_norm: Whether the `[SEG]` state is read before the final norm (Qwen3-VL) or
+            after it (all others).
     """
 
     config_class: type[PretrainedConfig]
@@ -64,9 +65,9 @@ def find_family(name: str) -> Family:
 
 
 def token_states(
-    mllm: nn.Module, family: Family, batch: Batch
-) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b t d"]]:
-    """Return, at every token, the state that prompts the mask and the state that predicts the next token.
+    mllm: PreTrainedModel, family: Family, batch: Batch
+) -> tuple[Float[Tensor, "s t d"], Float[Tensor, "s t d"]]:
+    """Return, at every token, the state that prompts a mask and the one that predicts a token.
 
     They are the same tensor unless the family reads the former before the final norm.
     """
@@ -90,9 +91,9 @@ def token_states(
 
 @torch.no_grad()
 def decode_greedily(
-    mllm: nn.Module, batch: Batch, *, max_new_tokens: int, stop_id: int, pad_id: int
+    mllm: PreTrainedModel, batch: Batch, *, max_new_tokens: int, stop_id: int, pad_id: int
 ) -> list[Int[Tensor, " t"]]:
-    """Return what the model answers to each prompt of a batch: new tokens only, the stop token included.
+    """Return what the model answers to each prompt: new tokens only, the stop token included.
 
     Args:
         mllm: The language-vision model.
@@ -103,7 +104,7 @@ def decode_greedily(
     """
     lengths = batch.attention_mask.sum(dim=1).tolist()
     longest = max(lengths)
-    prompts = torch.full((batch.num_images, longest), pad_id, device=batch.input_ids.device)
+    prompts = batch.input_ids.new_full((batch.num_images, longest), pad_id)
     mask = torch.zeros_like(prompts)
     for row, length in enumerate(
         lengths

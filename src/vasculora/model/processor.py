@@ -1,7 +1,8 @@
 """One door both ways: samples become a batch here, and a model's output becomes predictions.
 
-Training and prediction go through the same lines, so tiles, squash, normalisation, prompt and threshold cannot
-differ between them. Everything that must be remembered for that is in ProcessorConfig and PromptConfig.
+Training and prediction go through the same lines, so tiles, squash, normalisation, prompt and
+threshold cannot differ between them. Everything that must be remembered for that is in
+ProcessorConfig and PromptConfig.
 """
 
 from collections.abc import Sequence
@@ -45,8 +46,12 @@ class ProcessorConfig(BaseModel):
     """Side of SAM 2's square input, in pixels."""
     mask_size: int = Field(default=256, ge=8)
     """Side of the mask decoder's grid, in cells."""
+    turns: Literal["joined", "separate"] = "joined"
+    """Phrases of one image: turns of one conversation (official; its tokens are paid once), or a
+    conversation each (as in use)."""
     target: Literal["full", "area"] = "full"
-    """Truth for the loss: `full` at the image's own size, `area` as shares of the decoder's grid (less memory)."""
+    """Truth for the loss: `full` at the image's own size, `area` as shares of the decoder's grid
+    (less memory)."""
     max_length: int = Field(default=8192, ge=16)
     """Longest text in tokens; a longer one is refused, since cutting it would lose its `[SEG]`."""
     max_new_tokens: int = Field(default=64, ge=1)
@@ -99,10 +104,15 @@ class Processor:
             ValueError: If a conversation is longer than `max_length` tokens.
         """
         counts = torch.tensor([len(sample.phrases) for sample in samples])
+        separate = self.config.turns == "separate"
         return self._assemble(
             case_ids=[sample.case_id for sample in samples],
             images=[sample.image for sample in samples],
-            phrases=[sample.phrases for sample in samples],
+            conversations=[
+                (index, phrases)
+                for index, sample in enumerate(samples)
+                for phrases in ([[p] for p in sample.phrases] if separate else [sample.phrases])
+            ],
             answered=True,
             image_index=torch.repeat_interleave(torch.arange(len(samples)), counts),
             targets=tuple(self._target(mask) for sample in samples for mask in sample.masks),
@@ -118,7 +128,7 @@ class Processor:
         return self._assemble(
             case_ids=case_ids,
             images=images,
-            phrases=[(phrase,) for phrase in phrases],
+            conversations=[(index, [phrase]) for index, phrase in enumerate(phrases)],
             answered=False,
             image_index=torch.zeros(0, dtype=torch.long),
             targets=(),
@@ -133,7 +143,8 @@ class Processor:
     ) -> list[Prediction]:
         """Return one prediction an image, at the image's own size.
 
-        Several `[SEG]` in one answer are united (largest probability a pixel); none is an empty mask.
+        Several `[SEG]` in one answer are united (largest probability a pixel); none is an empty
+        mask.
 
         Args:
             prompts: What was asked.
@@ -169,15 +180,15 @@ class Processor:
         *,
         case_ids: Sequence[str],
         images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
-        phrases: Sequence[Sequence[str]],
+        conversations: Sequence[tuple[int, Sequence[str]]],
         answered: bool,
         image_index: Int[Tensor, " n"],
         targets: tuple[Float[Tensor, "_ _"], ...],
     ) -> Batch:
         tiles = [self._tiles(image) for image in images]
         texts = [
-            self._encode(case_id, own_phrases, len(own_tiles), answered=answered)
-            for case_id, own_phrases, own_tiles in zip(case_ids, phrases, tiles, strict=True)
+            self._encode(case_ids[index], phrases, len(tiles[index]), answered=answered)
+            for index, phrases in conversations
         ]
         input_ids = [torch.tensor(ids) for ids, _ in texts]
         labels = [torch.tensor(label) for _, label in texts]
@@ -188,8 +199,7 @@ class Processor:
             input_ids=pad_sequence(input_ids, batch_first=True, padding_value=self.pad_id),
             attention_mask=pad_sequence(ones, batch_first=True),
             labels=pad_sequence(labels, batch_first=True, padding_value=IGNORED),
-            tile_pixels=torch.cat(tiles),
-            tile_counts=tuple(len(own) for own in tiles),
+            tile_pixels=torch.cat([tiles[index] for index, _ in conversations]),
             sam_pixels=torch.stack([self._sam_pixels(image) for image in images]),
             image_index=image_index,
             targets=targets,
@@ -213,7 +223,7 @@ class Processor:
         if len(input_ids) > self.config.max_length:
             raise ValueError(
                 f"{case_id}: its text has {len(input_ids)} tokens, processor.max_length allows "
-                f"{self.config.max_length}. Raise max_length, shorten the phrase or lower max_tiles."
+                f"{self.config.max_length}. Raise it, shorten the phrase or lower max_tiles."
             )
         return input_ids, labels
 
@@ -225,7 +235,8 @@ class Processor:
         side = self.config.sam_size
         squashed = Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC)
         scaled = np.asarray(squashed, dtype=np.float32) / 255
-        normalised = (scaled - np.float32(IMAGENET_MEAN)) / np.float32(IMAGENET_STD)
+        mean, std = np.array(IMAGENET_MEAN, np.float32), np.array(IMAGENET_STD, np.float32)
+        normalised = (scaled - mean) / std
         return torch.from_numpy(normalised).permute(2, 0, 1).contiguous()
 
     def _target(self, mask: Bool[np.ndarray, "h w"]) -> Float[Tensor, "_ _"]:

@@ -1,7 +1,7 @@
-"""All words: the question, the answer, the templates around them and the names of the special tokens.
+"""All words: the question, the answer, the templates around them, the special tokens.
 
-Training and prediction build their text here and nowhere else, so the model is asked in use exactly as it was
-taught. The template table follows the official model's: no system turn is ever emitted.
+Training and prediction build their text here and nowhere else, so the model is asked in use exactly
+as it was taught. The template table follows the official model's: no system turn is ever emitted.
 """
 
 from collections.abc import Sequence

@@ -1,10 +1,12 @@
 """Sa2VA: a language-vision model whose `[SEG]` token prompts SAM 2.
 
-    tokens and tiles -> mllm -> state at [SEG] -> projector -> third prompt token of SAM 2 -> mask logits
+    tokens and tiles -> mllm -> state at [SEG] -> projector -> third prompt token of SAM 2 -> mask
+    logits
 
-`forward` is one teacher-forced pass with a gradient from every mask back to every weight on that path. `generate`
-decodes an answer without a graph and then runs the *same* forward pass over it: a mask in use is computed by the
-lines that training went through, and a `[SEG]` at the very end of an answer still has its state.
+`forward` is one teacher-forced pass with a gradient from every mask back to every weight on that
+path. `generate` decodes an answer without a graph and then runs the *same* forward pass over it: a
+mask in use is computed by the lines that training went through, and a `[SEG]` at the very end of an
+answer still has its state.
 """
 
 import json
@@ -48,19 +50,20 @@ class Sa2VA(nn.Module):
             "grounding": grounding,
             "seg_token_id": seg_token_id,
         }
+        self.name_or_path = ""  # peft writes it into an adapter's configuration
         self.family = find_family(family)
         self.seg_token_id = seg_token_id
         self.mllm = build_mllm(family, mllm)
         self.grounding = Sam2Model(Sam2Config.from_dict(grounding))
         d = self.mllm.config.get_text_config().hidden_size
-        self.projector = nn.Sequential(
+        self.seg_projector = nn.Sequential(
             nn.Linear(d, d), nn.ReLU(), nn.Linear(d, self.grounding.hidden_dim)
         )
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.grounding.no_memory_embedding.device
+        return next(self.seg_projector.parameters()).device
 
     @property
     def sam_size(self) -> int:
@@ -75,8 +78,13 @@ class Sa2VA(nn.Module):
         """
         seg_states, text_states = token_states(self.mllm, self.family, batch)
         is_seg = batch.input_ids == self.seg_token_id
-        self._check_seg_count(batch, is_seg)
-        prompt_embedding = self.projector(seg_states[is_seg])
+        num_seg = int(is_seg.sum())
+        if num_seg != batch.num_masks:
+            raise ValueError(
+                f"expected one [SEG] a mask in {', '.join(batch.case_ids)}, got {num_seg} [SEG] "
+                f"for {batch.num_masks} masks. Let prompt.answer hold [SEG] once."
+            )
+        prompt_embedding = self.seg_projector(seg_states[is_seg])
         features = encode_image(self.grounding, batch.sam_pixels)
         masks, iou_scores = decode_masks(
             self.grounding, features, batch.image_index, prompt_embedding
@@ -126,20 +134,6 @@ class Sa2VA(nn.Module):
             image_index=is_seg.nonzero()[:, 0],
         )
 
-    def _check_seg_count(self, batch: Batch, is_seg: Tensor) -> None:
-        found = is_seg.sum(dim=1).tolist()
-        wanted = torch.bincount(batch.image_index, minlength=batch.num_images).tolist()
-        wrong = [
-            f"{case}: {have} for {want}"
-            for case, have, want in zip(batch.case_ids, found, wanted, strict=True)
-            if have != want
-        ]
-        if wrong:
-            raise ValueError(
-                f"expected one [SEG] a mask, got other numbers ({'; '.join(wrong)}). "
-                "Raise processor.max_length or shorten the phrase."
-            )
-
     def save_pretrained(self, path: Path, *, dtype: torch.dtype) -> None:
         """Write configuration and weights below `path`, the weights in `dtype`."""
         path.mkdir(parents=True, exist_ok=True)
@@ -177,6 +171,7 @@ class Sa2VA(nn.Module):
                 f"{path / WEIGHTS_NAME}: its tensors do not belong to {path / CONFIG_NAME}: "
                 f"missing {missing[:3]}, unexpected {unexpected[:3]}. Copy both files again."
             )
+        model.name_or_path = str(path)
         return model.to(device=device, dtype=dtype).eval()
 
 

@@ -1,7 +1,8 @@
 """A small Sa2VA from nothing: its sizes, its fresh weights and its tokenizer.
 
-Only `vasculora pretrain` comes here. The parts are the same transformers classes that real checkpoints use, with
-small numbers; half-resolution masks (`patch_stride` 2) because thin vessels do not survive a coarser grid.
+Only `vasculora pretrain` comes here. The parts are the same transformers classes that real
+checkpoints use, with small numbers; half-resolution masks (`patch_stride` 2) because thin vessels
+do not survive a coarser grid.
 """
 
 import math
@@ -15,8 +16,8 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from vasculora.model.mllm import find_family
-from vasculora.model.prompts import SEG_TOKEN, PromptConfig, build_turns
 from vasculora.model.processor import ProcessorConfig
+from vasculora.model.prompts import SEG_TOKEN, PromptConfig, build_turns
 from vasculora.model.sa2va import Sa2VA
 
 PAD_TOKEN = "<|endoftext|>"
@@ -62,6 +63,7 @@ def build_from_scratch(arch: ArchitectureConfig, tokenizer: PreTrainedTokenizerF
         seg_token_id=int(tokenizer.convert_tokens_to_ids(SEG_TOKEN)),
     )
     model.apply(_reset)
+    _let_the_prompt_speak(model)
     shared = model.grounding.shared_image_embedding.positional_embedding
     model.grounding.prompt_encoder.shared_embedding.positional_embedding.copy_(shared)
     return model
@@ -73,6 +75,7 @@ def processor_config(arch: ArchitectureConfig) -> ProcessorConfig:
         tile_size=arch.tile_size,
         tile_tokens=(arch.tile_size // arch.tile_patch) ** 2 // 4,
         max_tiles=1,
+        turns="separate",
         sam_size=arch.sam_size,
         mask_size=arch.sam_size // _PATCH_STRIDE,
         max_length=1024,
@@ -83,7 +86,7 @@ def processor_config(arch: ArchitectureConfig) -> ProcessorConfig:
 def train_tokenizer(
     phrases: Iterable[str], prompt: PromptConfig, *, vocab_size: int
 ) -> PreTrainedTokenizerFast:
-    """Return a byte-level BPE tokenizer (Sennrich et al. 2016) that has seen the prompt's own words.
+    """Return a byte-level BPE tokenizer that has seen the prompt's own words (Sennrich 2016).
 
     Every text can be encoded, since its alphabet is all 256 bytes.
     """
@@ -174,8 +177,25 @@ def _grounding_config(arch: ArchitectureConfig) -> dict[str, Any]:
 
 
 @torch.no_grad()
+def _let_the_prompt_speak(model: Sa2VA) -> None:
+    """Start with mask logits near zero that depend on the prompt more than on SAM 2's own tokens.
+
+    With equal scales the prompt is one of nine tokens and moves the fresh masks by a hundredth of
+    their spread; the decoder then learns to ignore it, or its hypernetworks fall silent. So the
+    projector speaks up, the tokens step back, and the hypernetworks start low.
+    """
+    decoder = model.grounding.mask_decoder
+    for tokens in (decoder.mask_tokens, decoder.iou_token, decoder.obj_score_token):
+        tokens.weight.mul_(0.2)
+    model.grounding.prompt_encoder.not_a_point_embed.weight.mul_(0.2)
+    list(model.seg_projector.parameters())[2].mul_(3)
+    for mlp in decoder.output_hypernetworks_mlps:
+        mlp.proj_out.weight.mul_(0.1)
+
+
+@torch.no_grad()
 def _reset(module: nn.Module) -> None:
-    """Give a module weights of variance 1 / fan-in; the usual 0.02 starves widths as small as these."""
+    """Give a module weights of variance 1 / fan-in; the usual 0.02 starves small widths."""
     if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
         fan_in = module.weight[0].numel()
         if isinstance(module, nn.ConvTranspose2d):

@@ -1,5 +1,7 @@
 """Drawn cases as an endless data set: every epoch draws new ones."""
 
+from collections.abc import Callable
+
 import numpy as np
 from torch.utils.data import Dataset
 
@@ -17,16 +19,25 @@ class DrawnDataset(Dataset[Sample]):
         seed: Seed of everything random.
         shapes_share: Share of images that show shapes, in [0, 1].
         max_phrases: Most phrases kept of an image.
+        transform: Varies vessel images; shapes stay as they are, since their phrases have sides.
     """
 
     def __init__(
-        self, num: int, *, size: int, seed: int, shapes_share: float, max_phrases: int
+        self,
+        num: int,
+        *,
+        size: int,
+        seed: int,
+        shapes_share: float,
+        max_phrases: int,
+        transform: Callable[[Sample, np.random.Generator], Sample] | None = None,
     ) -> None:
         self._num = num
         self._size = size
         self._seed = seed
         self._shapes_share = shapes_share
         self._max_phrases = max_phrases
+        self._transform = transform
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -44,7 +55,8 @@ class DrawnDataset(Dataset[Sample]):
         if rng.random() < self._shapes_share:
             return self._thin(draw_shapes(size=self._size, rng=rng, case_id=case_id), rng)
         style = PRETRAINING_STYLES[rng.integers(len(PRETRAINING_STYLES))]
-        return self._thin(draw_case(style, size=self._size, rng=rng, case_id=case_id), rng)
+        sample = draw_case(style, size=self._size, rng=rng, case_id=case_id)
+        return self._thin(sample if self._transform is None else self._transform(sample, rng), rng)
 
     def _thin(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """Return the sample with a few of its phrases, in random order."""

@@ -1,0 +1,6 @@
+"""`python -m vasculora` and `accelerate launch -m vasculora`: the same program as `vasculora`."""
+
+from vasculora.cli.app import main
+
+if __name__ == "__main__":
+    main()

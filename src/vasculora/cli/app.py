@@ -1,0 +1,359 @@
+"""The command line: every command reads its settings, calls one recipe and shows what it says.
+
+Nothing heavy is imported before a command runs, so that `--help` is quick. Exit codes: 0 done,
+1 a check or gate failed, 2 bad input, 3 the run cannot learn, 130 / 143 stopped.
+"""
+
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from vasculora.cli.render import Reporter, render_error
+
+FAILED, BAD_INPUT, CANNOT_LEARN, INTERRUPTED, TERMINATED = 1, 2, 3, 130, 143
+
+
+class _Terminated(BaseException):
+    """The process was asked to end."""
+
+
+class _Guarded(TyperGroup):
+    """A group of commands that turns faults into one clear message and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        signal.signal(signal.SIGTERM, _terminate)
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            _stop("stopped. What was finished is kept.", INTERRUPTED)
+        except _Terminated:
+            _stop("terminated. What was finished is kept.", TERMINATED)
+        except (ValueError, OSError, RuntimeError) as fault:
+            if ctx.params.get("debug"):
+                raise
+            _stop(str(fault), _exit_code(fault))
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise _Terminated
+
+
+def _stop(message: str, code: int) -> NoReturn:
+    render_error(message)
+    raise typer.Exit(code)
+
+
+def _exit_code(fault: Exception) -> int:
+    """Return the exit code of a fault; one that is none of the user's making is raised again."""
+    from vasculora.core.errors import CannotLearnError
+
+    if isinstance(fault, CannotLearnError):
+        return CANNOT_LEARN
+    if isinstance(fault, RuntimeError):
+        raise fault
+    return BAD_INPUT
+
+
+app = typer.Typer(
+    cls=_Guarded,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(no_args_is_help=True, help="Make data sets.")
+app.add_typer(data_app, name="data")
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", metavar="FILE", help="YAML file of settings that differ from the defaults."
+    ),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="A.B=C", help="One setting, typed as in YAML; may be repeated."),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODEL", help="[bold]nano[/bold], a base model's folder or a run's folder."
+    ),
+]
+ModelArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL", help="[bold]nano[/bold], a base model's folder or a run's folder."
+    ),
+]
+Gpu = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Index of the GPU; without it the first one, or the CPU."),
+]
+GroupRegex = Annotated[
+    str | None,
+    typer.Option(
+        metavar="REGEX",
+        help="Its first capture group, searched in a file's name, is the patient or run.",
+    ),
+]
+
+
+@app.callback()
+def _root(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a fault.")] = False,
+) -> None:
+    """Fine-tune [bold]Sa2VA[/bold] models with LoRA to segment blood vessels from a sentence.
+
+    First steps: [bold]vasculora demo[/bold] shows the whole job on drawn angiograms in a few
+        minutes;
+    [bold]vasculora finetune --data FOLDER --out RUN[/bold] does it on yours.
+    """
+
+
+@app.command()
+def finetune(
+    out: Annotated[Path, typer.Option(metavar="RUN", help="Folder of the run; new or empty.")],
+    model: Model = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DATA", help="Folder of images and masks; only read.")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the training images. \\[default: 15]")
+    ] = None,
+    lr: Annotated[
+        float | None,
+        typer.Option(help="Highest learning rate. \\[default: the base's own, else 1e-4]"),
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images in one forward pass.")] = None,
+    gpu: Gpu = None,
+    lora_rank: Annotated[
+        int | None, typer.Option(help="Rank of LoRA. \\[default: the base's own, else 64]")
+    ] = None,
+    lora_alpha: Annotated[
+        int | None, typer.Option(help="Scale of LoRA. \\[default: the base's own, else 128]")
+    ] = None,
+    trainable: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B",
+            help="What learns, of mllm_lora, projector, mask_decoder, mask_decoder_lora and "
+            "grounding_lora.",
+        ),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(help="Settings of a name: [bold]seed[/bold] or [bold]light[/bold]."),
+    ] = None,
+    phrase: Annotated[
+        str | None, typer.Option(help="What to segment where the data names nothing itself.")
+    ] = None,
+    split_by: Annotated[
+        str | None,
+        typer.Option(help="group (never divides a patient) or sorted (by file name; leaks)."),
+    ] = None,
+    group_regex: GroupRegex = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Take up the run in --out where it was left.")
+    ] = False,
+    config: ConfigFile = None,
+    set_: Set = None,
+) -> None:
+    """Fine-tune a model on a folder of images and masks.
+
+    DATA holds images/ and masks/ with the same names, or N.png beside N_gt.png, or
+    annotations.json. The untouched model is scored first; then every epoch trains, scores the model
+    on its own answers and keeps the best adapter in RUN.
+
+    [bold]Example[/bold]: vasculora finetune --model nano --data angiograms --out runs/first
+    --epochs 15
+    """
+    from vasculora.recipes.config import finetune_settings
+    from vasculora.recipes.finetune import finetune as run
+    from vasculora.recipes.run_folder import CONFIG_NAME
+
+    settings = finetune_settings(
+        config_path=config,
+        preset=preset,
+        overrides=set_ or (),
+        values=_given(
+            {
+                "model": model,
+                "data.path": data and str(data),
+                "trainer.epochs": epochs,
+                "optim.lr": lr,
+                "trainer.batch_size": batch_size,
+                "gpu": gpu,
+                "lora.rank": lora_rank,
+                "lora.alpha": lora_alpha,
+                "lora.trainable": trainable and [name.strip() for name in trainable.split(",")],
+                "prompt.phrase": phrase,
+                "data.split_by": split_by,
+                "data.group_regex": group_regex,
+            }
+        ),
+        resumed=out / CONFIG_NAME if resume and (out / CONFIG_NAME).is_file() else None,
+    )
+    run(settings, out, report=Reporter(), resume=resume, command=("vasculora", *sys.argv[1:]))
+
+
+@app.command()
+def evaluate(
+    model: ModelArgument,
+    data: Annotated[
+        Path, typer.Option(metavar="DATA", help="Folder of images and masks; only read.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="OUT", help="Folder for evaluation.json.")],
+    split: Annotated[str | None, typer.Option(help="train, val, test or all.")] = None,
+    phrase: Annotated[
+        str | None, typer.Option(help="What to segment where the data names nothing itself.")
+    ] = None,
+    group_regex: GroupRegex = None,
+    gpu: Gpu = None,
+    config: ConfigFile = None,
+    set_: Set = None,
+) -> None:
+    """Score a model's own answers on a folder of images and masks, at each image's own size.
+
+    [bold]Example[/bold]: vasculora evaluate runs/first --data angiograms --split val --out scores
+    """
+    from vasculora.core.config import load_config
+    from vasculora.recipes.config import EvaluateConfig
+    from vasculora.recipes.evaluate import evaluate_model
+
+    values = {
+        "model": model,
+        "data": str(data),
+        "split": split,
+        "phrase": phrase,
+        "group_regex": group_regex,
+        "gpu": gpu,
+    }
+    settings = load_config(
+        EvaluateConfig, *_files(config), overrides=set_ or (), values=_given(values)
+    )
+    evaluate_model(settings, out, report=Reporter())
+
+
+@app.command()
+def predict(
+    model: ModelArgument,
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGES...", help="Image files, or folders of them.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="OUT", help="Folder for the pictures.")],
+    phrase: Annotated[
+        str | None, typer.Option(help="What to segment. \\[default: what the model was trained on]")
+    ] = None,
+    gpu: Gpu = None,
+    config: ConfigFile = None,
+    set_: Set = None,
+) -> None:
+    """Segment images: STEM_prob.png, STEM_mask.png and STEM_overlay.png of each, at its own size.
+
+    [bold]Example[/bold]: vasculora predict runs/first frame_12.png --phrase "blood vessel" --out
+    masks
+    """
+    from vasculora.core.config import load_config
+    from vasculora.recipes.config import PredictConfig
+    from vasculora.recipes.predict import predict as run
+
+    values = {"model": model, "phrase": phrase, "gpu": gpu}
+    settings = load_config(
+        PredictConfig, *_files(config), overrides=set_ or (), values=_given(values)
+    )
+    run(settings, images, out, report=Reporter())
+
+
+@data_app.command()
+def synth(
+    out: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")],
+    num: Annotated[int | None, typer.Option(help="Number of images. \\[default: 200]")] = None,
+    style: Annotated[
+        str | None, typer.Option(help="xray, fundus or octa. \\[default: xray]")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(help="Side of an image in pixels. \\[default: 256]")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="The same seed draws the same images. \\[default: 0]")
+    ] = None,
+    config: ConfigFile = None,
+    set_: Set = None,
+) -> None:
+    """Draw a data set of vessel images with their masks.
+
+    [bold]Example[/bold]: vasculora data synth drawn --num 200 --style xray --seed 0
+    """
+    from vasculora.core.config import load_config
+    from vasculora.recipes.config import SynthConfig
+    from vasculora.recipes.data import synthesise
+
+    values = _given({"num": num, "style": style, "size": size, "seed": seed})
+    settings = load_config(SynthConfig, *_files(config), overrides=set_ or (), values=values)
+    synthesise(out, **settings.model_dump(), report=Reporter())
+
+
+@app.command()
+def pretrain(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the base; new or empty.")],
+    config: ConfigFile = None,
+    set_: Set = None,
+) -> None:
+    """Make a small base from drawings only: tokenizer, weights and a card.
+
+    [bold]Example[/bold]: vasculora pretrain --config configs/nano.yaml --out bases/mine
+    """
+    from vasculora.core.config import load_config
+    from vasculora.recipes.pretrain import PretrainConfig
+    from vasculora.recipes.pretrain import pretrain as run
+
+    run(load_config(PretrainConfig, *_files(config), overrides=set_ or ()), out, report=Reporter())
+
+
+@app.command()
+def demo(
+    out: Annotated[
+        Path, typer.Option(metavar="RUN", help="Folder of the demo; an earlier one is replaced.")
+    ] = Path("runs/demo"),
+    config: ConfigFile = None,
+    set_: Set = None,
+) -> None:
+    """Show the whole job in a few minutes, on drawn angiograms, with the bundled base.
+
+    Ends with a table (untouched base, Frangi filter, fine-tuned), a curve and overlays in RUN.
+    Exits with 1 where the fine-tuned model does not clear the demo's bars.
+    """
+    from vasculora.core.config import load_config
+    from vasculora.recipes.demo import DemoConfig
+    from vasculora.recipes.demo import demo as run
+
+    reporter = Reporter()
+    result = run(
+        load_config(DemoConfig, *_files(config), overrides=set_ or ()), out, report=reporter
+    )
+    for failure in result.failures():
+        reporter.warn(f"the demo did not reach its bar: {failure}.")
+    if result.failures():
+        raise typer.Exit(FAILED)
+
+
+def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the flags that were typed."""
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _files(config: Path | None) -> tuple[Path, ...]:
+    return () if config is None else (config,)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

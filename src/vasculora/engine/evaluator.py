@@ -1,0 +1,122 @@
+"""A predictor over samples: one scored case each, from the model's own answers."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+
+from vasculora.core.types import Prediction, Sample
+from vasculora.metrics.mask import METRICS, score
+from vasculora.model.predictor import Predictor
+
+
+@dataclass(frozen=True)
+class CaseScore:
+    """The scores of one case, at its own size, each in [0, 1].
+
+    Attributes:
+        case_id: Name of the case; of an image with several phrases, with the phrase behind it.
+        group: Patient, eye or run.
+        dice: Overlap; 1 where mask and prediction are both empty.
+        iou: Overlap over union.
+        sensitivity: Share of the vessel that was found.
+        precision: Share of what was found that is vessel.
+        seg_found: Whether the model said `[SEG]`; if not, its mask is empty.
+    """
+
+    case_id: str
+    group: str
+    dice: float
+    iou: float
+    sensitivity: float
+    precision: float
+    seg_found: bool
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All cases of an evaluation."""
+
+    cases: tuple[CaseScore, ...]
+
+    @property
+    def seg_rate(self) -> float:
+        """Share of answers with `[SEG]`."""
+        return sum(case.seg_found for case in self.cases) / len(self.cases)
+
+    def mean(self) -> dict[str, float]:
+        """Return the mean of each score over the cases."""
+        return {n: sum(getattr(c, n) for c in self.cases) / len(self.cases) for n in METRICS}
+
+    def ranked(self) -> tuple[CaseScore, ...]:
+        """Return the cases by falling Dice."""
+        return tuple(sorted(self.cases, key=lambda case: (-case.dice, case.case_id)))
+
+    def to_dict(self, *, split: str, threshold: float) -> dict[str, object]:
+        """Return what `evaluation.json` holds."""
+        return {
+            "split": split,
+            "num_cases": len(self.cases),
+            "seg_rate": self.seg_rate,
+            "threshold": threshold,
+            "mean": self.mean(),
+            "cases": [asdict(case) for case in self.cases],
+        }
+
+
+def evaluate(
+    predictor: Predictor,
+    samples: Iterable[Sample],
+    *,
+    batch_size: int,
+    on_case: Callable[[CaseScore], None] = lambda _: None,
+) -> Evaluation:
+    """Return the scores of a predictor on its own answers, at every image's own size.
+
+    Args:
+        predictor: What is evaluated.
+        samples: Images with their truth; every phrase of an image is a case.
+        batch_size: Cases predicted together.
+        on_case: Called after every case.
+
+    Raises:
+        ValueError: If there are no samples.
+    """
+    scores = []
+    questions = (question for sample in samples for question in _questions(sample))
+    while batch := list(islice(questions, batch_size)):
+        for sample, prediction in zip(batch, _predict(predictor, batch), strict=True):
+            scores.append(_score(sample, prediction))
+            on_case(scores[-1])
+    if not scores:
+        raise ValueError("there is nothing to evaluate: this part of the data holds no images.")
+    return Evaluation(cases=tuple(scores))
+
+
+def _predict(predictor: Predictor, batch: Sequence[Sample]) -> list[Prediction]:
+    return predictor.predict_batch(
+        [sample.case_id for sample in batch],
+        [sample.image for sample in batch],
+        [sample.phrases[0] for sample in batch],
+    )
+
+
+def _questions(sample: Sample) -> Iterator[Sample]:
+    """Yield the sample once a phrase, each with that phrase's mask alone."""
+    several = len(sample.phrases) > 1
+    for phrase, mask in zip(sample.phrases, sample.masks, strict=True):
+        yield Sample(
+            case_id=f"{sample.case_id}: {phrase}" if several else sample.case_id,
+            group=sample.group,
+            image=sample.image,
+            masks=mask[None],
+            phrases=(phrase,),
+        )
+
+
+def _score(sample: Sample, prediction: Prediction) -> CaseScore:
+    return CaseScore(
+        case_id=sample.case_id,
+        group=sample.group,
+        seg_found=prediction.seg_found,
+        **score(prediction.mask, sample.masks[0]),
+    )

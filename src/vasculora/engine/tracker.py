@@ -1,0 +1,107 @@
+"""What a run reports while it goes: log lines that grep can read, metrics.json, TensorBoard."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vasculora.core.io import write_json
+from vasculora.core.report import Report
+from vasculora.engine.evaluator import Evaluation
+from vasculora.engine.trainer import EpochStats
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+METRICS_NAME = "metrics.json"
+
+
+@dataclass
+class Tracker:
+    """Keeps a run's scores and tells them.
+
+    Attributes:
+        run_dir: Where the run's files are.
+        report: Where log lines go.
+        num_epochs: Epochs the run will have.
+        metrics: What `metrics.json` holds: `baseline`, `epochs`, `best`.
+    """
+
+    run_dir: Path
+    report: Report
+    num_epochs: int
+    metrics: dict[str, Any] = field(
+        default_factory=lambda: {"baseline": None, "epochs": [], "best": None}
+    )
+    _events: "SummaryWriter | None" = None
+
+    @property
+    def baseline(self) -> dict[str, float]:
+        """Scores of the untouched model."""
+        return dict(self.metrics["baseline"])
+
+    @property
+    def epochs(self) -> list[dict[str, float]]:
+        """One row a finished epoch."""
+        return list(self.metrics["epochs"])
+
+    @property
+    def best(self) -> dict[str, float]:
+        """Epoch and Val Dice of the best epoch so far."""
+        return dict(self.metrics["best"])
+
+    def log_baseline(self, evaluation: Evaluation) -> None:
+        """Keep and tell the scores of the untouched model."""
+        mean = evaluation.mean()
+        self.metrics["baseline"] = {
+            "dice": mean["dice"],
+            "recall": mean["sensitivity"],
+            "seg_rate": evaluation.seg_rate,
+        }
+        self.report.line(f"Baseline - Dice: {mean['dice']:.4f}")
+        self._tell_missing_seg(evaluation)
+        self._write()
+
+    def log_epoch(self, epoch: int, stats: EpochStats, evaluation: Evaluation) -> bool:
+        """Keep and tell an epoch's scores; return whether it is the best so far."""
+        mean = evaluation.mean()
+        row = {
+            "epoch": epoch,
+            "train_loss": stats.loss,
+            "train_dice": stats.dice,
+            "val_dice": mean["dice"],
+            "val_recall": mean["sensitivity"],
+            "val_seg_rate": evaluation.seg_rate,
+            "seconds": stats.seconds,
+            "images_per_second": stats.num_images / stats.seconds,
+        }
+        self.metrics["epochs"].append(row)
+        best = self.metrics["best"]
+        is_best = best is None or row["val_dice"] > best["val_dice"]
+        if is_best:
+            self.metrics["best"] = {"epoch": epoch, "val_dice": row["val_dice"]}
+        self.report.line(f"Epoch {epoch}/{self.num_epochs}")
+        self.report.line(f"  Train - Loss: {stats.loss:.4f}, Dice: {stats.dice:.4f}")
+        self.report.line(f"  Val   - Dice: {row['val_dice']:.4f}, Recall: {row['val_recall']:.4f}")
+        self._tell_missing_seg(evaluation)
+        self._write()
+        self._draw(row)
+        return is_best
+
+    def _tell_missing_seg(self, evaluation: Evaluation) -> None:
+        if evaluation.seg_rate < 1:
+            self.report.line(f"  Answers with [SEG]: {evaluation.seg_rate:.1%}")
+
+    def _write(self) -> None:
+        write_json(self.run_dir / METRICS_NAME, self.metrics)
+
+    def _draw(self, row: dict[str, float]) -> None:
+        """Append an epoch to the TensorBoard events; a resumed run replaces what it repeats."""
+        epoch = int(row["epoch"])
+        if self._events is None:
+            from torch.utils.tensorboard import SummaryWriter  # takes a second to import
+
+            self._events = SummaryWriter(self.run_dir / "tensorboard", purge_step=epoch)
+        for name, value in row.items():
+            if name != "epoch":
+                self._events.add_scalar(name.replace("_", "/", 1), value, epoch)
+        self._events.flush()

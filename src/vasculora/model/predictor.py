@@ -1,0 +1,111 @@
+"""Prediction as a user calls it: an image and a phrase in, a mask out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from PIL import Image
+
+from vasculora.core.io import read_image
+from vasculora.core.runtime import autocast, pick_device, pick_dtype
+from vasculora.core.types import Prediction
+from vasculora.model.pretrained import OpenedModel, open_model
+from vasculora.model.processor import Processor
+from vasculora.model.sa2va import Sa2VA
+
+Picture = Image.Image | Path | str | np.ndarray
+
+
+class Predictor:
+    """Segments what a phrase names.
+
+    Args:
+        model: The model.
+        processor: Its door.
+    """
+
+    def __init__(self, model: Sa2VA, processor: Processor) -> None:
+        self.model = model
+        self.processor = processor
+
+    @classmethod
+    def from_pretrained(cls, model: str | Path, *, gpu: int | None = None) -> Self:
+        """Return a predictor for `nano`, a base's folder or a run's folder.
+
+        Args:
+            model: Which model.
+            gpu: Index of a GPU; None takes the first one, or the CPU where there is none.
+
+        Raises:
+            FileNotFoundError: If there is no such model.
+            ValueError: If its files are damaged or the GPU is not there.
+        """
+        device = pick_device(gpu)
+        return cls.of(open_model(model, device=device, dtype=pick_dtype(device)))
+
+    @classmethod
+    def of(cls, opened: OpenedModel) -> Self:
+        """Return a predictor for an opened model."""
+        return cls(opened.model, opened.processor)
+
+    def __call__(self, image: Picture, phrase: str | None = None) -> Prediction:
+        """Return the mask of what `phrase` names in `image`.
+
+        Args:
+            image: A PIL image, a path, or an array (h, w), (h, w, 3) of uint8.
+            phrase: What to segment; None takes the phrase the model was trained on.
+
+        Returns:
+            The answer, the probability in [0, 1] and the mask, both at the image's own size.
+        """
+        name = str(image) if isinstance(image, Path | str) else "image"
+        phrase = self.processor.prompt.phrase if phrase is None else phrase
+        return self.predict_batch([name], [to_rgb(image)], [phrase])[0]
+
+    @torch.inference_mode()
+    def predict_batch(
+        self,
+        case_ids: Sequence[str],
+        images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
+        phrases: Sequence[str],
+    ) -> list[Prediction]:
+        """Return one prediction for each image and its phrase.
+
+        Args:
+            case_ids: Names for messages.
+            images: RGB, 0 to 255, of any sizes.
+            phrases: One an image.
+        """
+        was_training = self.model.training
+        self.model.eval()
+        prompts = self.processor.prompts(case_ids, images, phrases).to(self.model.device)
+        with autocast(self.model.device):
+            answers, output, image_index = self.model.generate(
+                prompts,
+                max_new_tokens=self.processor.config.max_new_tokens,
+                stop_id=self.processor.stop_id,
+                pad_id=self.processor.pad_id,
+            )
+        self.model.train(was_training)
+        return self.processor.predictions(prompts, answers, output, image_index)
+
+
+def to_rgb(image: Picture) -> UInt8[np.ndarray, "h w 3"]:
+    """Return a picture as an RGB array.
+
+    Raises:
+        ValueError: If an array is not uint8 of shape (h, w) or (h, w, 3).
+    """
+    if isinstance(image, Path | str):
+        return read_image(Path(image))
+    if isinstance(image, Image.Image):
+        return np.asarray(image.convert("RGB"))
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
+        raise ValueError(
+            f"expected an image of dtype uint8 and shape (h, w) or (h, w, 3), got {image.dtype} "
+            f"{image.shape}. Scale it to 0-255 and convert it with .astype('uint8')."
+        )
+    return image if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2)

@@ -1,0 +1,195 @@
+"""One tree of settings a recipe, made of the parts' own; the defaults are a run that works.
+
+What a base recommends for its own fine-tuning (`finetune.yaml` in its folder) lies under everything
+a user says; a preset lies on top of it.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from vasculora.core.config import load_config
+from vasculora.engine.optim import OptimConfig
+from vasculora.engine.trainer import TrainerConfig
+from vasculora.losses.objective import ObjectiveConfig
+from vasculora.model.lora import LoraSettings
+from vasculora.model.pretrained import defaults_path
+
+PRESETS_DIR = Path(__file__).parent.parent / "assets" / "presets"
+
+
+class DataConfig(BaseModel):
+    """Which images are learnt from, and how they are varied."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: Path
+    """Folder of images and masks; it is only read."""
+    split_by: Literal["group", "sorted"] = "group"
+    """`group` never divides a patient or run; `sorted` takes the first by file name, which
+    leaks."""
+    group_regex: str | None = None
+    """Pattern whose first capture group, searched in a file's name, is its patient or run."""
+    train_share: float = Field(default=0.8, gt=0, lt=1)
+    """Share of the images to train on."""
+    augment: Literal["none", "light", "strong"] = "light"
+    """How far training images are varied."""
+    allow_empty: bool = False
+    """Accept masks without a single pixel."""
+
+
+class WordsConfig(BaseModel):
+    """The words around a phrase, where they differ from the base's own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    phrase: str | None = None
+    """What to segment where the data names nothing itself."""
+    question: str | None = None
+    """What is asked; `{phrase}` stands for the phrase."""
+    answer: str | None = None
+    """What is trained on; it holds `[SEG]` once."""
+
+
+class Provenance(BaseModel):
+    """Where a run came from; written beside its settings, never asked for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    command: str
+    """The command as it was typed."""
+    versions: dict[str, str]
+    """Versions of what the result depends on."""
+    base_fingerprint: str
+    """Digest of the base's weights."""
+    data_fingerprint: str
+    """Digest of all images and masks."""
+
+
+class FinetuneConfig(BaseModel):
+    """Settings of `vasculora finetune`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = "nano"
+    """`nano`, a base model's folder or a run's folder."""
+    data: DataConfig
+    """Which images are learnt from."""
+    prompt: WordsConfig = WordsConfig()
+    """The words around a phrase."""
+    target: Literal["full", "area"] = "full"
+    """Truth for the loss: at the image's own size, or as area shares of the decoder's grid."""
+    lora: LoraSettings = LoraSettings()
+    """What learns."""
+    objective: ObjectiveConfig = ObjectiveConfig()
+    """What is minimised."""
+    optim: OptimConfig = OptimConfig()
+    """How big a step is."""
+    trainer: TrainerConfig = TrainerConfig()
+    """How long, and in what portions."""
+    eval_batch_size: int = Field(default=8, ge=1)
+    """Images predicted together when the model is scored."""
+    seed: int = 0
+    """Seed of everything random."""
+    gpu: int | None = None
+    """Index of the GPU; None takes the first one, or the CPU where there is none."""
+    provenance: Provenance | None = None
+    """Where the run came from; written by the run itself."""
+
+
+class EvaluateConfig(BaseModel):
+    """Settings of `vasculora evaluate`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = "nano"
+    """`nano`, a base model's folder or a run's folder."""
+    data: Path
+    """Folder of images and masks; it is only read."""
+    split: Literal["train", "val", "test", "all"] | None = None
+    """Part to score; None takes `val` where the data has a split, else `all`."""
+    group_regex: str | None = None
+    """Pattern whose first capture group, searched in a file's name, is its patient or run."""
+    phrase: str | None = None
+    """What to segment where the data names nothing itself; None takes the model's own."""
+    threshold: float | None = Field(default=None, gt=0, lt=1)
+    """Probability above which a pixel counts; None takes the model's own."""
+    batch_size: int = Field(default=8, ge=1)
+    """Images predicted together."""
+    gpu: int | None = None
+    """Index of the GPU; None takes the first one, or the CPU where there is none."""
+
+
+class PredictConfig(BaseModel):
+    """Settings of `vasculora predict`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = "nano"
+    """`nano`, a base model's folder or a run's folder."""
+    phrase: str | None = None
+    """What to segment; None takes the phrase the model was trained on."""
+    threshold: float | None = Field(default=None, gt=0, lt=1)
+    """Probability above which a pixel counts; None takes the model's own."""
+    gpu: int | None = None
+    """Index of the GPU; None takes the first one, or the CPU where there is none."""
+
+
+class SynthConfig(BaseModel):
+    """Settings of `vasculora data synth`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    style: Literal["xray", "fundus", "octa"] = "xray"
+    """Kind of image."""
+    num: int = Field(default=200, ge=1)
+    """Number of images."""
+    size: int = Field(default=256, ge=64)
+    """Side of an image in pixels."""
+    seed: int = 0
+    """The same seed draws the same images."""
+
+
+def finetune_settings(
+    *,
+    config_path: Path | None,
+    preset: str | None,
+    overrides: Sequence[str],
+    values: Mapping[str, object],
+    resumed: Path | None = None,
+) -> FinetuneConfig:
+    """Return the settings of a fine-tuning from all the places that have a say.
+
+    From the bottom: the defaults, what the base recommends, the preset, the user's file, his
+    `--set` and his flags. A resumed run starts from its own settings instead of the first two.
+
+    Args:
+        config_path: The user's YAML file.
+        preset: Name of a file in `assets/presets`.
+        overrides: `a.b=c`.
+        values: Flags by dotted key.
+        resumed: The `config.yaml` of the run to take up.
+
+    Raises:
+        ValueError: If a setting is unknown or of the wrong type.
+        FileNotFoundError: If a file or the model is not there.
+    """
+    layers = [] if preset is None else [_preset(preset)]
+    layers += [] if config_path is None else [config_path]
+    if resumed is not None:
+        return load_config(FinetuneConfig, resumed, *layers, overrides=overrides, values=values)
+    settings = load_config(FinetuneConfig, *layers, overrides=overrides, values=values)
+    below = defaults_path(settings.model)
+    if below is None:
+        return settings
+    return load_config(FinetuneConfig, below, *layers, overrides=overrides, values=values)
+
+
+def _preset(name: str) -> Path:
+    path = PRESETS_DIR / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in PRESETS_DIR.glob("*.yaml")))
+        raise ValueError(f"unknown preset {name!r}. Known: {known}.")
+    return path
