@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import torch
@@ -32,7 +31,7 @@ class Predictor:
         self.processor = processor
 
     @classmethod
-    def from_pretrained(cls, model: str | Path, *, gpu: int | None = None) -> Self:
+    def from_pretrained(cls, model: str | Path, *, gpu: int | None = None) -> "Predictor":
         """Return a predictor for `nano`, a base's folder or a run's folder.
 
         Args:
@@ -47,7 +46,7 @@ class Predictor:
         return cls.of(open_model(model, device=device, dtype=pick_dtype(device)))
 
     @classmethod
-    def of(cls, opened: OpenedModel) -> Self:
+    def of(cls, opened: OpenedModel) -> "Predictor":
         """Return a predictor for an opened model."""
         return cls(opened.model, opened.processor)
 

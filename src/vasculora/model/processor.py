@@ -7,7 +7,7 @@ ProcessorConfig and PromptConfig.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal
 
 import numpy as np
 import torch
@@ -88,7 +88,7 @@ class Processor:
         self.pad_id = int(tokenizer.pad_token_id)
 
     @classmethod
-    def from_pretrained(cls, path: Path, config: ProcessorConfig, prompt: PromptConfig) -> Self:
+    def from_pretrained(cls, path: Path, config: ProcessorConfig, prompt: PromptConfig) -> "Processor":
         """Return the processor whose tokenizer is kept in a base's folder."""
         tokenizer_path = path / "tokenizer.json"
         if not tokenizer_path.is_file():

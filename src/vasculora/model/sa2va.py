@@ -12,7 +12,7 @@ answer still has its state.
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -144,7 +144,7 @@ class Sa2VA(nn.Module):
     @classmethod
     def from_pretrained(
         cls, path: Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
-    ) -> Self:
+    ) -> "Sa2VA":
         """Return the model kept in a folder, in evaluation mode.
 
         Args:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import nn
 from transformers import PreTrainedTokenizerFast
@@ -51,6 +51,16 @@ class ArchitectureConfig(BaseModel):
     """Blocks of each of its four stages; the last of the third sees the whole image."""
     decoder_width: int = Field(default=96, ge=32, multiple_of=32)
     """Width of its neck and mask decoder."""
+
+    @field_validator("sam_blocks")
+    @classmethod
+    def _sees_the_whole(cls, sam_blocks: tuple[int, ...]) -> tuple[int, ...]:
+        if sam_blocks[2] < 2:
+            raise ValueError(
+                f"the third stage needs two blocks or more, got {sam_blocks[2]}: its first one "
+                "halves the grid, its last one sees the whole image."
+            )
+        return sam_blocks
 
 
 def build_from_scratch(arch: ArchitectureConfig, tokenizer: PreTrainedTokenizerFast) -> Sa2VA:

@@ -1,0 +1,106 @@
+"""What tests share: a tiny random base, drawn cases, a small data set on disk, the shared folder."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vasculora.core.runtime import set_seed
+from vasculora.data.synthetic.export import write_dataset
+from vasculora.data.synthetic.styles import all_phrases, draw_case
+from vasculora.model.pretrained import Memory, open_model, write_memory
+from vasculora.model.prompts import PromptConfig
+from vasculora.model.scratch import (
+    ArchitectureConfig,
+    build_from_scratch,
+    processor_config,
+    train_tokenizer,
+)
+
+TINY = ArchitectureConfig(
+    vocab_size=320,
+    tile_size=48,
+    vision_width=32,
+    vision_layers=1,
+    text_width=32,
+    text_layers=2,
+    sam_size=64,
+    sam_width=8,
+    sam_blocks=(1, 1, 2, 1),
+    decoder_width=32,
+)
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--shared",
+        default="../shared",
+        help="folder with real images (data/) and reference tensors (golden/)",
+    )
+
+
+@pytest.fixture(scope="session")
+def shared_dir(request):
+    """The folder of real images and reference tensors; its tests are skipped where it is absent."""
+    path = Path(request.config.rootpath, request.config.getoption("--shared")).resolve()
+    if not path.is_dir():
+        pytest.skip(f"no shared folder at {path}; give one with --shared DIR")
+    return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_config_dir(tmp_path_factory):
+    """Keep keys of pseudonyms out of the user's own folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory):
+    """The folder of a tiny base with random weights that always answers with [SEG]."""
+    path = tmp_path_factory.mktemp("base")
+    set_seed(0)
+    prompt = PromptConfig()
+    tokenizer = train_tokenizer(all_phrases(), prompt, vocab_size=TINY.vocab_size)
+    model = build_from_scratch(TINY, tokenizer)
+    tokenizer.save_pretrained(path)
+    write_memory(path, Memory(processor=processor_config(TINY), prompt=prompt))
+    model.save_pretrained(path, dtype=torch.float32)
+    _teach_to_answer(path, model)
+    return path
+
+
+def _teach_to_answer(path, model):
+    """Fit the text head alone, so that greedy decoding says the answer it is trained to say."""
+    opened = open_model(path)
+    samples = [draw("xray", index, size=48) for index in range(4)]
+    batch = opened.processor.batch(samples)
+    optimizer = torch.optim.Adam(model.mllm.parameters(), lr=3e-3)
+    for _ in range(60):
+        output = model(batch)
+        loss = torch.nn.functional.cross_entropy(output.text_logits, output.text_labels)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.save_pretrained(path, dtype=torch.float32)
+
+
+@pytest.fixture
+def opened(tiny_base):
+    """The tiny base, opened afresh: a test may change it."""
+    return open_model(tiny_base)
+
+
+def draw(style, index, *, size=64):
+    """Return a drawn case with all its phrases."""
+    return draw_case(style, size=size, rng=np.random.default_rng(index), case_id=f"{style}{index}")
+
+
+@pytest.fixture(scope="session")
+def drawn_dir(tmp_path_factory):
+    """Ten drawn angiograms of 64 pixels in the `folder` layout."""
+    path = tmp_path_factory.mktemp("drawn")
+    write_dataset(path / "set", style="xray", num=10, size=64, seed=3)
+    return path / "set"
