@@ -1,4 +1,4 @@
-"""`python -m vasculora` and `accelerate launch -m vasculora`: the same program as `vasculora`."""
+"""`python -m vasculora`: the same program as `vasculora`."""
 
 from vasculora.cli.app import main
 
