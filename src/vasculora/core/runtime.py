@@ -3,6 +3,7 @@
 import os
 import platform
 import random
+from contextlib import AbstractContextManager, nullcontext
 from importlib import metadata
 from pathlib import Path
 
@@ -44,9 +45,11 @@ def pick_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if device.type == "cuda" else torch.float32
 
 
-def autocast(device: torch.device) -> torch.autocast:
-    """Return the number format of a forward pass: bfloat16 on a GPU, the weights' on the CPU."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")
+def autocast(device: torch.device) -> AbstractContextManager[object]:
+    """Return the number format of a forward pass: bfloat16 on a GPU, as it stands on the CPU."""
+    if device.type == "cuda":
+        return torch.autocast("cuda", dtype=torch.bfloat16)
+    return nullcontext()
 
 
 def build_accelerator(device: torch.device) -> Accelerator:

@@ -143,7 +143,7 @@ class Sa2VA(nn.Module):
 
     @classmethod
     def from_pretrained(
-        cls, path: Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+        cls, path: str | Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
     ) -> "Sa2VA":
         """Return the model kept in a folder, in evaluation mode.
 
@@ -156,6 +156,7 @@ class Sa2VA(nn.Module):
             FileNotFoundError: If the folder holds no model.
             ValueError: If its files are damaged or do not belong together.
         """
+        path = Path(path)
         settings = read_model_config(path)
         model = cls(**{k: settings[k] for k in ("family", "mllm", "grounding", "seg_token_id")})
         try:
