@@ -88,7 +88,9 @@ class Processor:
         self.pad_id = int(tokenizer.pad_token_id)
 
     @classmethod
-    def from_pretrained(cls, path: Path, config: ProcessorConfig, prompt: PromptConfig) -> "Processor":
+    def from_pretrained(
+        cls, path: Path, config: ProcessorConfig, prompt: PromptConfig
+    ) -> "Processor":
         """Return the processor whose tokenizer is kept in a base's folder."""
         tokenizer_path = path / "tokenizer.json"
         if not tokenizer_path.is_file():

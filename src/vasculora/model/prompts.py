@@ -4,13 +4,15 @@ Training and prediction build their text here and nowhere else, so the model is 
 as it was taught. The template table follows the official model's: no system turn is ever emitted.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
 SEG_TOKEN = "[SEG]"
-IMAGE_PLACEHOLDER = "<image>"
+_SPECIAL = re.compile(r"\[SEG\]|</?\w+>|<\|\w+\|>")
+"""What a tokenizer of any family takes for a mark of its own, not for words."""
 
 
 class PromptConfig(BaseModel):
@@ -32,6 +34,8 @@ class PromptConfig(BaseModel):
     def _asks_for_the_phrase(cls, question: str) -> str:
         if "{phrase}" not in question:
             raise ValueError(f"the question must hold {{phrase}}, got {question!r}")
+        if found := _SPECIAL.search(question):
+            raise ValueError(f"the question must not hold {found[0]}, got {question!r}")
         return question
 
     @field_validator("answer")
@@ -86,7 +90,7 @@ def build_turns(phrases: Sequence[str], config: PromptConfig, *, image_block: st
     template = TEMPLATES[config.template]
     turns = []
     for index, phrase in enumerate(phrases):
-        question = config.question.format(phrase=_clean(phrase))
+        question = config.question.replace("{phrase}", _clean(phrase))
         before, within = ("", f"{image_block}\n") if index == 0 else (template.separator, "")
         prompt = before + template.turn.format(input=within + question)
         turns.append(Turn(prompt=prompt, answer=config.answer + template.suffix))
@@ -100,11 +104,8 @@ def _clean(phrase: str) -> str:
         raise ValueError(
             "the phrase is empty. Say what to segment, such as --phrase 'blood vessel'."
         )
-    for token in (SEG_TOKEN, IMAGE_PLACEHOLDER, "<IMG_CONTEXT>", "<|im_end|>", "<|im_start|>"):
-        if token in text:
-            raise ValueError(
-                f"the phrase {phrase!r} holds the special token {token}. Leave it out."
-            )
+    if found := _SPECIAL.search(text):
+        raise ValueError(f"the phrase {phrase!r} holds the special token {found[0]}. Leave it out.")
     return text
 
 
