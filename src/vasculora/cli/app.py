@@ -177,7 +177,7 @@ def finetune(
     """
     from vasculora.recipes.config import finetune_settings
     from vasculora.recipes.finetune import finetune as run
-    from vasculora.recipes.run_folder import CONFIG_NAME
+    from vasculora.recipes.run_folder import find_settings
 
     settings = finetune_settings(
         config_path=config,
@@ -199,7 +199,7 @@ def finetune(
                 "data.group_regex": group_regex,
             }
         ),
-        resumed=out / CONFIG_NAME if resume and (out / CONFIG_NAME).is_file() else None,
+        resumed=find_settings(out) if resume else None,
     )
     run(settings, out, report=Reporter(), resume=resume, command=("vasculora", *sys.argv[1:]))
 

@@ -45,7 +45,12 @@ def make_console(*, stderr: bool = False, terminal: bool | None = None) -> Conso
 def render_error(message: str) -> None:
     """Write what went wrong to standard error: one message, no traceback."""
     console = make_console(stderr=True)
-    console.print(Text.assemble(("vasculora:", "bold red"), " ", message), soft_wrap=True)
+    _speak(console, Text.assemble(("vasculora:", "bold red"), " ", message))
+
+
+def _speak(console: Console, text: Text) -> None:
+    """Write a sentence: whole words a line on a terminal, one line anywhere else."""
+    console.print(text, soft_wrap=not console.is_terminal)
 
 
 @dataclass
@@ -73,7 +78,7 @@ class Reporter:
         """Say something the user should look at; never into a redirected log."""
         # A bar on the terminal is only left whole by what passes through its own console.
         console = self.out if self.out.is_terminal else self.err
-        console.print(Text.assemble(("Warning:", "yellow"), " ", text), soft_wrap=True)
+        _speak(console, Text.assemble(("Warning:", "yellow"), " ", text))
 
     def line(self, text: str) -> None:
         """Write one line of the log as it is."""

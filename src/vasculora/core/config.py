@@ -149,7 +149,8 @@ def _explain(cls: type[BaseModel], loc: tuple[int | str, ...], fault: Mapping[st
     if fault["type"] == "extra_forbidden":
         return _explain_unknown(cls, loc)
     if fault["type"] == "missing":
-        return f"{name} needs a value."
+        flag = "--" + name.partition(".")[0].replace("_", "-")
+        return f"{name} needs a value. Give {flag}, or set it in the --config file."
     if fault["type"] == "value_error":
         reason = str(fault["msg"]).removeprefix("Value error, ")
         return f"{name}: {reason}" if name else reason

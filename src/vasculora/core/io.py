@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Integer, UInt8
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gif", ".bmp", ".ppm", ".pgm")
 """What counts as an image file, in lower case."""
@@ -209,8 +209,12 @@ def _clear_read_errors(path: Path) -> Iterator[None]:
     except Image.DecompressionBombError as error:
         raise _too_large(path) from error
     except _UNREADABLE as error:
+        # Pillow's own words for an unknown format name an object in memory.
+        unknown = isinstance(error, UnidentifiedImageError)
+        reason = "not a known format, or cut off" if unknown else error
         raise ValueError(
-            f"{path}: cannot be read as an image ({error}). Open it in a viewer and export it anew."
+            f"{path}: cannot be read as an image ({reason}). Open it in a viewer and export it "
+            "anew."
         ) from error
 
 

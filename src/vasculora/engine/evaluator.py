@@ -82,7 +82,7 @@ def evaluate(
         ValueError: If there are no samples.
     """
     scores = []
-    questions = (question for sample in samples for question in _questions(sample))
+    questions = (question for sample in samples for question in questions(sample))
     while batch := list(islice(questions, batch_size)):
         for sample, prediction in zip(batch, _predict(predictor, batch), strict=True):
             scores.append(_score(sample, prediction))
@@ -100,8 +100,8 @@ def _predict(predictor: Predictor, batch: Sequence[Sample]) -> list[Prediction]:
     )
 
 
-def _questions(sample: Sample) -> Iterator[Sample]:
-    """Yield the sample once a phrase, each with that phrase's mask alone."""
+def questions(sample: Sample) -> Iterator[Sample]:
+    """Yield the sample once a phrase, as it is scored: with that phrase's mask alone."""
     several = len(sample.phrases) > 1
     for phrase, mask in zip(sample.phrases, sample.masks, strict=True):
         yield Sample(

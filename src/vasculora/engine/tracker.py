@@ -1,4 +1,8 @@
-"""What a run reports while it goes: log lines that grep can read, metrics.json, TensorBoard."""
+"""What a run reports while it goes: log lines that grep can read, metrics.json, TensorBoard.
+
+An epoch is first noted and told only when the run has kept it: an epoch that somebody has read of
+is never repeated, whenever the run is killed.
+"""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +17,7 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 METRICS_NAME = "metrics.json"
+EVENTS_NAME = "tensorboard"
 
 
 @dataclass
@@ -58,11 +63,11 @@ class Tracker:
             "seg_rate": evaluation.seg_rate,
         }
         self.report.line(f"Baseline - Dice: {mean['dice']:.4f}")
-        self._tell_missing_seg(evaluation)
+        self._tell_missing_seg(evaluation.seg_rate)
         self._write()
 
-    def log_epoch(self, epoch: int, stats: EpochStats, evaluation: Evaluation) -> bool:
-        """Keep and tell an epoch's scores; return whether it is the best so far."""
+    def add_epoch(self, epoch: int, stats: EpochStats, evaluation: Evaluation) -> bool:
+        """Note an epoch's scores, untold as yet; return whether it is the best so far."""
         mean = evaluation.mean()
         row = {
             "epoch": epoch,
@@ -79,17 +84,26 @@ class Tracker:
         is_best = best is None or row["val_dice"] > best["val_dice"]
         if is_best:
             self.metrics["best"] = {"epoch": epoch, "val_dice": row["val_dice"]}
-        self.report.line(f"Epoch {epoch}/{self.num_epochs}")
-        self.report.line(f"  Train - Loss: {stats.loss:.4f}, Dice: {stats.dice:.4f}")
-        self.report.line(f"  Val   - Dice: {row['val_dice']:.4f}, Recall: {row['val_recall']:.4f}")
-        self._tell_missing_seg(evaluation)
-        self._write()
-        self._draw(row)
         return is_best
 
-    def _tell_missing_seg(self, evaluation: Evaluation) -> None:
-        if evaluation.seg_rate < 1:
-            self.report.line(f"  Answers with [SEG]: {evaluation.seg_rate:.1%}")
+    def tell_epoch(self) -> None:
+        """Write the newest epoch's scores to `metrics.json`, TensorBoard and the log."""
+        row = self.metrics["epochs"][-1]
+        self._write()
+        self._draw(row)
+        self.report.line(f"Epoch {row['epoch']}/{self.num_epochs}")
+        self.report.line(f"  Train - Loss: {row['train_loss']:.4f}, Dice: {row['train_dice']:.4f}")
+        self.report.line(f"  Val   - Dice: {row['val_dice']:.4f}, Recall: {row['val_recall']:.4f}")
+        self._tell_missing_seg(row["val_seg_rate"])
+
+    def restore(self, metrics: dict[str, Any]) -> None:
+        """Go on from the scores that a killed run had kept, and write those it could not tell."""
+        self.metrics = metrics
+        self._write()
+
+    def _tell_missing_seg(self, seg_rate: float) -> None:
+        if seg_rate < 1:
+            self.report.line(f"  Answers with [SEG]: {seg_rate:.1%}")
 
     def _write(self) -> None:
         write_json(self.run_dir / METRICS_NAME, self.metrics)
@@ -100,7 +114,7 @@ class Tracker:
         if self._events is None:
             from torch.utils.tensorboard import SummaryWriter  # takes a second to import
 
-            self._events = SummaryWriter(self.run_dir / "tensorboard", purge_step=epoch)
+            self._events = SummaryWriter(self.run_dir / EVENTS_NAME, purge_step=epoch)
         for name, value in row.items():
             if name != "epoch":
                 self._events.add_scalar(name.replace("_", "/", 1), value, epoch)

@@ -8,12 +8,14 @@ steps.
 """
 
 import re
+import shutil
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from peft import LoraConfig, PeftModel, get_peft_model
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+from safetensors import SafetensorError
 from torch import nn
 from torch.nn import Parameter
 
@@ -119,16 +121,27 @@ def group_of(name: str) -> str | None:
 
 
 def save_adapter(model: PeftModel, path: Path) -> None:
-    """Write the adapter's configuration and weights below `path`, each file whole or not at all."""
+    """Write the adapter's configuration and weights below `path`, each file whole or not at all.
+
+    Raises:
+        OSError: If the files cannot be written; those that were there are left as they are.
+    """
     draft = path.with_name(f".{path.name}.draft")
-    # without the flag peft asks a model hub whether the vocabulary has grown
-    model.save_pretrained(draft, save_embedding_layers=False)
-    path.mkdir(parents=True, exist_ok=True)
-    for name in (WEIGHTS_NAME, CONFIG_NAME):
-        (draft / name).replace(path / name)
-    for leftover in draft.iterdir():
-        leftover.unlink()
-    draft.rmdir()
+    try:
+        # without the flag peft asks a model hub whether the vocabulary has grown
+        model.save_pretrained(draft, save_embedding_layers=False)
+        # safetensors writes for the owner alone; the settings beside it have the user's own rights
+        (draft / WEIGHTS_NAME).chmod((draft / CONFIG_NAME).stat().st_mode)
+        path.mkdir(parents=True, exist_ok=True)
+        for name in (WEIGHTS_NAME, CONFIG_NAME):
+            (draft / name).replace(path / name)
+    except (OSError, SafetensorError) as cause:
+        raise OSError(
+            f"{path}: cannot be written: {cause}. Free some space there, or choose a folder you "
+            "may write to."
+        ) from cause
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def load_adapter(model: Sa2VA, path: Path) -> PeftModel:

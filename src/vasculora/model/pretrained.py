@@ -7,13 +7,13 @@ adapter into it; so a run can itself be fine-tuned or be the base of another.
 """
 
 import hashlib
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from vasculora.core.io import write_json
 from vasculora.model.lora import load_adapter
 from vasculora.model.processor import Processor, ProcessorConfig
 from vasculora.model.prompts import PromptConfig
@@ -178,5 +178,4 @@ def _fingerprint(folder: Path, names: tuple[str, ...]) -> str:
 
 def write_memory(folder: Path, memory: Memory) -> None:
     """Write what is remembered into a folder."""
-    text = json.dumps(memory.model_dump(mode="json", exclude_none=True), indent=2)
-    (folder / MEMORY_NAME).write_text(text + "\n")
+    write_json(folder / MEMORY_NAME, memory.model_dump(mode="json", exclude_none=True))

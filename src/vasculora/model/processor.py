@@ -97,7 +97,9 @@ class Processor:
             raise FileNotFoundError(
                 f"{tokenizer_path}: the base's tokenizer is missing. Copy it again."
             )
-        return cls(PreTrainedTokenizerFast.from_pretrained(path), config, prompt)
+        return cls(
+            PreTrainedTokenizerFast.from_pretrained(path, local_files_only=True), config, prompt
+        )
 
     def batch(self, samples: Sequence[Sample]) -> Batch:
         """Return samples with their questions, answers and targets, ready for training.

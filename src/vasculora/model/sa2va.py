@@ -10,6 +10,7 @@ answer still has its state.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from vasculora.model.mllm import build_mllm, decode_greedily, find_family, token
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 MODEL_TYPE = "vasculora_sa2va"
+_SETTINGS = ("family", "mllm", "grounding", "seg_token_id")
 
 
 class Sa2VA(nn.Module):
@@ -162,7 +164,7 @@ class Sa2VA(nn.Module):
         """
         path = Path(path)
         settings = read_model_config(path)
-        model = cls(**{k: settings[k] for k in ("family", "mllm", "grounding", "seg_token_id")})
+        model = cls(**{name: settings[name] for name in _SETTINGS})
         try:
             state = load_file(path / WEIGHTS_NAME)
         except (OSError, SafetensorError) as cause:
@@ -170,12 +172,12 @@ class Sa2VA(nn.Module):
                 f"{path / WEIGHTS_NAME}: expected a safetensors file, but it cannot be read "
                 f"({cause}). Copy the base again."
             ) from cause
-        missing, unexpected = model.load_state_dict(state, strict=False)
-        if missing or unexpected:
+        if faults := _unfit(model.state_dict(), state):
             raise ValueError(
                 f"{path / WEIGHTS_NAME}: its tensors do not belong to {path / CONFIG_NAME}: "
-                f"missing {missing[:3]}, unexpected {unexpected[:3]}. Copy both files again."
+                f"{faults}. Copy both files again."
             )
+        model.load_state_dict(state)
         model.name_or_path = str(path)
         return model.to(device=device, dtype=dtype).eval()
 
@@ -195,7 +197,7 @@ def read_model_config(path: Path) -> dict[str, Any]:
         )
     try:
         settings = json.loads(config_path.read_text())
-    except json.JSONDecodeError as cause:
+    except ValueError as cause:
         raise ValueError(
             f"{config_path}: not valid JSON ({cause}). Copy the base again."
         ) from cause
@@ -205,4 +207,19 @@ def read_model_config(path: Path) -> dict[str, Any]:
             f"{config_path}: expected model_type {MODEL_TYPE!r}, got {found!r}. "
             "Only bases that `vasculora pretrain` wrote can be loaded so far."
         )
+    if absent := [name for name in _SETTINGS if name not in settings]:
+        raise ValueError(
+            f"{config_path}: the settings {', '.join(absent)} are missing. Copy the base again."
+        )
     return dict(settings)
+
+
+def _unfit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
+    """Return in what found tensors differ from the wanted ones, by name and shape, or nothing."""
+    shapes = [n for n in wanted.keys() & found.keys() if wanted[n].shape != found[n].shape]
+    kinds = {
+        "missing": wanted.keys() - found.keys(),
+        "unexpected": found.keys() - wanted.keys(),
+        "of another shape": shapes,
+    }
+    return ", ".join(f"{kind}: {sorted(names)[:3]}" for kind, names in kinds.items() if names)

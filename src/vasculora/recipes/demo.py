@@ -4,7 +4,6 @@ The style is one the base has never seen. The demo is also a gate: it fails wher
 model does not clear the bars below, so that a build in which learning is broken cannot pass.
 """
 
-import shlex
 import shutil
 import time
 from dataclasses import asdict, dataclass
@@ -13,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from vasculora.core.io import read_json, write_json
+from vasculora.core.io import read_json, write_json, write_text
 from vasculora.core.report import Report
 from vasculora.data.dataset import VesselDataset
 from vasculora.data.sources import read_source
@@ -27,9 +26,12 @@ from vasculora.recipes.config import FinetuneConfig, finetune_settings
 from vasculora.recipes.data import synthesise
 from vasculora.recipes.evaluate import score
 from vasculora.recipes.finetune import finetune
-from vasculora.recipes.run_folder import CONFIG_NAME, EVALUATION_NAME, SPLIT_NAME
+from vasculora.recipes.run_folder import EVALUATION_NAME, RUN_NAMES, SPLIT_NAME
 
 RESULT_NAME = "demo.json"
+DATA_NAME = "data"
+MARK_NAME = ".vasculora-demo"
+"""Its first file: what carries it may be replaced by the next demo, however far this one came."""
 COMMAND = ("vasculora", "demo")
 LEAST_DICE = 0.80
 LEAST_GAIN = 0.08
@@ -91,7 +93,8 @@ def demo(config: DemoConfig, out: Path, *, report: Report) -> DemoResult:
         ValueError: If there is something else in the folder.
     """
     _clear_earlier(out)
-    data_dir = out / "data"
+    write_text(out / MARK_NAME, "vasculora demo may replace what it left here.\n")
+    data_dir = out / DATA_NAME
     synthesise(data_dir, style="xray", num=config.num, size=256, seed=config.seed, report=report)
     settings = _settings(config, data_dir)
     start = time.perf_counter()
@@ -110,12 +113,22 @@ def demo(config: DemoConfig, out: Path, *, report: Report) -> DemoResult:
 
 
 def _clear_earlier(out: Path) -> None:
-    """Remove an earlier demo's files; anything else in the folder is left and refused."""
-    settings = out / CONFIG_NAME
-    if settings.is_file() and f"command: {shlex.join(COMMAND)}\n" in settings.read_text():
-        shutil.rmtree(out)
-    if out.is_file() or (out.is_dir() and any(out.iterdir())):
-        raise ValueError(f"{out} is not empty and holds no earlier demo. Choose another --out.")
+    """Remove an earlier demo; a folder with anything else in it is left alone and refused."""
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise ValueError(f"{out} is a file, not a folder. Choose another --out.")
+    entries = {path.name for path in out.iterdir()}
+    strange = sorted(entries - _OWN_NAMES)
+    if strange or (entries and MARK_NAME not in entries):
+        what = f"{strange[0]}, which no demo makes" if strange else "no earlier demo"
+        raise ValueError(
+            f"{out} is not empty and holds {what}, so it is left as it is. Choose another --out."
+        )
+    shutil.rmtree(out)
+
+
+_OWN_NAMES = {MARK_NAME, DATA_NAME, RESULT_NAME, *RUN_NAMES}
 
 
 def _settings(config: DemoConfig, data_dir: Path) -> FinetuneConfig:

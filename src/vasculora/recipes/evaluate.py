@@ -11,7 +11,7 @@ from vasculora.engine.evaluator import Evaluation, evaluate
 from vasculora.model.predictor import Predictor
 from vasculora.recipes.config import DataConfig, EvaluateConfig
 from vasculora.recipes.predict import open_predictor
-from vasculora.recipes.run_folder import EVALUATION_NAME, SPLIT_NAME, read_data
+from vasculora.recipes.run_folder import EVALUATION_NAME, SPLIT_NAME, read_data, refuse_inside
 
 
 def evaluate_model(config: EvaluateConfig, out: Path, *, report: Report) -> Evaluation:
@@ -26,6 +26,7 @@ def evaluate_model(config: EvaluateConfig, out: Path, *, report: Report) -> Eval
         ValueError: If settings, data or model are not usable.
         FileNotFoundError: If one of them is not there.
     """
+    refuse_inside(config.data, out)
     predictor = open_predictor(
         config.model, phrase=config.phrase, threshold=config.threshold, gpu=config.gpu
     )
@@ -57,7 +58,8 @@ def score(
     title: str = "Scoring",
 ) -> Evaluation:
     """Return the scores of a predictor on every sample of a data set, with a bar."""
-    with report.progress(len(data), title) as bar:
+    num_cases = sum(len(record.targets) for record in data.records)
+    with report.progress(num_cases, title, unit="cases") as bar:
         return evaluate(
             predictor,
             (data[index] for index in range(len(data))),
@@ -71,14 +73,24 @@ def _choose_part(config: EvaluateConfig, catalog: Catalog, report: Report) -> tu
 
     The data's own split counts first, then the one the run was trained with.
     """
-    everything = Split(train=(), val=())
     split = catalog.split
-    run_split = Path(config.model) / SPLIT_NAME
-    if split is None and config.split not in (None, "all") and run_split.is_file():
-        split = read_split(run_split)
-        report.note(f"Split: the one the run was trained with ({run_split}).")
+    if split is None and config.split not in (None, "all"):
+        split = _run_split(Path(config.model) / SPLIT_NAME, catalog, report)
     if split is None:
         if config.split != "all":
             report.note("The data has no split.json, so all of it is scored.")
-        return everything, "all"
+        return Split(train=(), val=()), "all"
     return split, config.split or "val"
+
+
+def _run_split(path: Path, catalog: Catalog, report: Report) -> Split | None:
+    """Return the split a run was trained with, if it is one of this very data."""
+    if not path.is_file():
+        return None
+    split = read_split(path)
+    named = {case_id for case_ids in split.to_dict().values() for case_id in case_ids}
+    if not named & {record.case_id for record in catalog.records}:
+        report.note("The run was trained on other images, so its split does not count here.")
+        return None
+    report.note(f"Split: the one the run was trained with ({path}).")
+    return split

@@ -103,7 +103,7 @@ def finetune(
     claim(out, data=config.data.path, resume=resume)
     accelerator = build_accelerator(pick_device(config.gpu))
     run = _prepare(config, out, accelerator, report, resume=resume, command=command)
-    checkpoint = load_checkpoint(out / CHECKPOINT_NAME) if resume else None
+    checkpoint = _read_checkpoint(run) if resume else None
     if checkpoint is None:
         run.tracker.log_baseline(_score(run, "Untouched model"))
     trainer, loader = _build_trainer(run, accelerator)
@@ -111,13 +111,7 @@ def finetune(
         _prove_that_it_learns(run, trainer, loader)
         _keep(run, trainer, epoch=0)
     else:
-        run.tracker.metrics = checkpoint.metrics
-        trainer.restore(
-            weights=checkpoint.weights,
-            optimizer=checkpoint.optimizer,
-            schedule=checkpoint.schedule,
-        )
-        report.note(f"Resumed after epoch {checkpoint.epoch} of {config.trainer.epochs}.")
+        _take_up(run, trainer, checkpoint)
     first = 1 if checkpoint is None else checkpoint.epoch + 1
     _learn(run, trainer, loader, first=first)
     _finish(run)
@@ -211,6 +205,32 @@ def _build_trainer(run: Run, accelerator: Accelerator) -> tuple[Trainer, EpochLo
     return trainer, loader
 
 
+def _read_checkpoint(run: Run) -> Checkpoint | None:
+    """Return where a run was left; None where it was stopped before its first epoch."""
+    if not (run.out / CHECKPOINT_NAME).is_file():
+        run.report.note(
+            "The run was stopped before its first epoch, so it starts at the beginning."
+        )
+        return None
+    return load_checkpoint(run.out / CHECKPOINT_NAME)
+
+
+def _take_up(run: Run, trainer: Trainer, checkpoint: Checkpoint) -> None:
+    """Put trainer and tracker where they were when the checkpoint was written."""
+    run.tracker.restore(checkpoint.metrics)
+    trainer.restore(
+        weights=checkpoint.weights, optimizer=checkpoint.optimizer, schedule=checkpoint.schedule
+    )
+    num_epochs = run.config.trainer.epochs
+    if checkpoint.epoch < num_epochs:
+        run.report.note(f"Resumed after epoch {checkpoint.epoch} of {num_epochs}.")
+    else:
+        run.report.note(
+            f"All {num_epochs} epochs of this run are finished; only its pictures are drawn anew. "
+            f"To train it further: vasculora finetune --model {run.out} --out ANOTHER"
+        )
+
+
 def _prove_that_it_learns(run: Run, trainer: Trainer, loader: EpochLoader) -> None:
     """Show on one real batch what the loss reaches; stop if a group gets nothing."""
     batch = next(iter(loader.epoch(0)))
@@ -246,11 +266,12 @@ def _learn(run: Run, trainer: Trainer, loader: EpochLoader, *, first: int) -> No
 def _close_epoch(run: Run, trainer: Trainer, epoch: int, stats: EpochStats) -> None:
     """Score an epoch and write everything it leaves; the adapter only if it is the best so far."""
     evaluation = _score(run, "Validation")
-    if run.tracker.log_epoch(epoch, stats, evaluation):
+    if run.tracker.add_epoch(epoch, stats, evaluation):
         adapter_dir = run.out / ADAPTER_NAME
-        save_adapter(trainer.accelerator.unwrap_model(trainer.model), adapter_dir)
         write_memory(adapter_dir, _memory(run))
+        save_adapter(trainer.accelerator.unwrap_model(trainer.model), adapter_dir)
     _keep(run, trainer, epoch=epoch)
+    run.tracker.tell_epoch()
 
 
 def _memory(run: Run) -> Memory:
@@ -284,5 +305,5 @@ def _finish(run: Run) -> None:
     """Score what was saved, as a user would load it, and draw it."""
     best = run.tracker.best
     run.report.note(f"Best epoch: {best['epoch']:.0f}, Val Dice {best['val_dice']:.4f}.")
-    draw_run(run.out, run.val_data, run.tracker, report=run.report)
+    draw_run(run.out, run.val_data, run.tracker, gpu=run.config.gpu, report=run.report)
     run.report.note(f"Use it: vasculora predict {run.out} IMAGE... --out FOLDER")

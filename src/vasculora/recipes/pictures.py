@@ -7,8 +7,9 @@ from jaxtyping import UInt8
 
 from vasculora.core.io import write_image, write_json
 from vasculora.core.report import Report
+from vasculora.core.types import Sample
 from vasculora.data.dataset import VesselDataset
-from vasculora.engine.evaluator import CaseScore, Evaluation
+from vasculora.engine.evaluator import CaseScore, Evaluation, questions
 from vasculora.engine.tracker import Tracker
 from vasculora.model.predictor import Predictor
 from vasculora.recipes.evaluate import score
@@ -19,16 +20,19 @@ from vasculora.viz.overlays import case_panel
 _TOLERANCE = 2e-3
 
 
-def draw_run(run_dir: Path, val_data: VesselDataset, tracker: Tracker, *, report: Report) -> None:
+def draw_run(
+    run_dir: Path, val_data: VesselDataset, tracker: Tracker, *, gpu: int | None, report: Report
+) -> None:
     """Score the adapter as it was saved and draw the run.
 
     Args:
         run_dir: The run's folder; pictures and `evaluation.json` are written there.
         val_data: The validation samples.
         tracker: The run's scores.
+        gpu: Index of the GPU the run was given.
         report: Warned if the saved adapter scores otherwise than it did in training.
     """
-    predictor = Predictor.from_pretrained(run_dir)
+    predictor = Predictor.from_pretrained(run_dir, gpu=gpu)
     evaluation = score(
         predictor, val_data, batch_size=8, report=report, title="Scoring the saved adapter"
     )
@@ -61,8 +65,17 @@ def draw_cases(
 def _panel(
     predictor: Predictor, data: VesselDataset, case: CaseScore, name: str
 ) -> UInt8[np.ndarray, "h w 3"]:
-    index = [record.case_id for record in data.records].index(case.case_id)
-    sample = data[index]
+    sample = _asked_for(data, case.case_id)
     prediction = predictor(sample.image, sample.phrases[0])
     caption = f"{name}: {case.case_id}, Dice {case.dice:.3f}"
     return case_panel(sample.image, sample.masks[0], prediction.mask, caption=caption)
+
+
+def _asked_for(data: VesselDataset, case_id: str) -> Sample:
+    """Return the sample of a scored case, with that case's phrase alone."""
+    for index, record in enumerate(data.records):
+        if case_id.startswith(record.case_id):
+            for question in questions(data[index]):
+                if question.case_id == case_id:
+                    return question
+    raise KeyError(case_id)

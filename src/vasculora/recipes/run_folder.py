@@ -11,6 +11,7 @@ cases_private.csv   from pseudonyms to the user's own names, where names are pat
 """
 
 import hashlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from vasculora.core.config import dump_config, load_config
@@ -26,6 +27,9 @@ from vasculora.data.splits import (
     split_by_group,
     split_sorted,
 )
+from vasculora.engine.checkpoint import CHECKPOINT_NAME
+from vasculora.engine.tracker import EVENTS_NAME, METRICS_NAME
+from vasculora.model.pretrained import ADAPTER_NAME
 from vasculora.recipes.config import DataConfig, FinetuneConfig
 
 CONFIG_NAME = "config.yaml"
@@ -34,8 +38,22 @@ EVALUATION_NAME = "evaluation.json"
 CURVE_NAME = "curve.png"
 OVERLAYS_NAME = "overlays"
 PRIVATE_NAME = "cases_private.csv"
-FREE_TO_CHANGE = ("provenance", "gpu", "eval_batch_size")
-"""Settings that a resumed run may have otherwise: they change nothing that is learnt."""
+RUN_NAMES = (
+    ADAPTER_NAME,
+    CONFIG_NAME,
+    SPLIT_NAME,
+    METRICS_NAME,
+    EVENTS_NAME,
+    EVALUATION_NAME,
+    CURVE_NAME,
+    OVERLAYS_NAME,
+    CHECKPOINT_NAME,
+    PRIVATE_NAME,
+)
+"""Everything that a run leaves in its folder."""
+FREE_TO_CHANGE = ("provenance", "gpu", "eval_batch_size", "data.path", "trainer.num_workers")
+"""Settings that a resumed run may have otherwise: they change nothing that is learnt. Data may have
+moved; its digest is compared."""
 
 
 def claim(out: Path, *, data: Path, resume: bool) -> None:
@@ -48,19 +66,54 @@ def claim(out: Path, *, data: Path, resume: bool) -> None:
 
     Raises:
         FileNotFoundError: If there is no run to resume.
-        ValueError: If there is something in the folder and nothing to resume.
+        ValueError: If there is something in the folder and nothing to resume, or it is in the data.
+        OSError: If the folder cannot be made.
     """
     if resume:
-        if not (out / CONFIG_NAME).is_file():
-            raise FileNotFoundError(f"{out}: no run to resume (no {CONFIG_NAME}). Check --out.")
+        find_settings(out)
         return
-    if out.is_file() or (
-        out.is_dir() and any(path.resolve() != data.resolve() for path in out.iterdir())
-    ):
+    refuse_inside(data, out)
+    if out.is_file() or (out.is_dir() and any(_is_strange(path, data) for path in out.iterdir())):
         raise ValueError(
             f"{out} is not empty. Take up the run in it with --resume, or choose another --out."
         )
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise type(error)(
+            f"{out}: this folder cannot be made: {error.strerror or error}. Choose an --out that "
+            "you may write to."
+        ) from error
+
+
+def _is_strange(path: Path, data: Path) -> bool:
+    """Return whether a new run must not start beside a file: hidden ones and the data may stay."""
+    return not path.name.startswith(".") and path.resolve() != data.resolve()
+
+
+def find_settings(out: Path) -> Path:
+    """Return the settings of the run in a folder.
+
+    Raises:
+        FileNotFoundError: If there is no run in it.
+    """
+    path = out / CONFIG_NAME
+    if not path.is_file():
+        raise FileNotFoundError(f"{out}: no run to resume (no {CONFIG_NAME}). Check --out.")
+    return path
+
+
+def refuse_inside(data: Path, out: Path) -> None:
+    """Make sure that nothing is written into the data.
+
+    Raises:
+        ValueError: If `out` is the data folder or below it.
+    """
+    if data.resolve() in (out.resolve(), *out.resolve().parents):
+        raise ValueError(
+            f"{out} lies inside the data folder {data}, which is only read. Choose an --out "
+            "elsewhere."
+        )
 
 
 def read_data(config: DataConfig, *, phrase: str, report: Report) -> Catalog:
@@ -106,11 +159,12 @@ def fingerprint(records: tuple[Record, ...]) -> str:
 
 
 def write_settings(out: Path, config: FinetuneConfig, catalog: Catalog, split: Split) -> None:
-    """Write settings, split and, where names are hidden, the user's own table of them."""
-    write_text(out / CONFIG_NAME, dump_config(config))
-    write_json(out / SPLIT_NAME, split.to_dict())
+    """Write split, settings and, where names are hidden, the user's own table of them."""
     if catalog.private_names:
         write_private_names(out / PRIVATE_NAME, catalog.private_names)
+    write_json(out / SPLIT_NAME, split.to_dict())
+    # last: where there are settings, there is a run to take up
+    write_text(out / CONFIG_NAME, dump_config(config))
 
 
 def check_unchanged(out: Path, config: FinetuneConfig) -> Split:
@@ -120,12 +174,17 @@ def check_unchanged(out: Path, config: FinetuneConfig) -> Split:
         ValueError: If a setting, the data or the base is another one now.
     """
     before = load_config(FinetuneConfig, out / CONFIG_NAME)
-    then, now = (c.model_dump(mode="json", exclude=set(FREE_TO_CHANGE)) for c in (before, config))
-    changed = [key for key in now if now[key] != then[key]]
+    then, now = (dict(_leaves(c.model_dump(mode="json"))) for c in (before, config))
+    changed = [
+        f"{key} was {then.get(key)} and is {now.get(key)} now"
+        for key in sorted(then.keys() | now.keys())
+        if then.get(key) != now.get(key) and not key.startswith(FREE_TO_CHANGE)
+    ]
     if changed:
         raise ValueError(
-            f"{out}: a resumed run keeps its settings, but {', '.join(changed)} differ now. "
-            f"Resume it with --out {out} --resume alone, or start another run."
+            f"{out}: a resumed run keeps its settings, but {'; '.join(changed)}. Resume it with "
+            f"--out {out} --resume alone, or start another run (--model {out} goes on from this "
+            "one's best epoch)."
         )
     if before.provenance is None or config.provenance is None:
         raise ValueError(f"{out / CONFIG_NAME}: the section 'provenance' is missing. Start again.")
@@ -136,3 +195,12 @@ def check_unchanged(out: Path, config: FinetuneConfig) -> Split:
                 "cannot be taken up again. Restore it, or start another run."
             )
     return read_split(out / SPLIT_NAME)
+
+
+def _leaves(tree: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Yield every setting under its dotted key."""
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
