@@ -1,0 +1,125 @@
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from tests.conftest import draw
+from vasculora.model.mllm import (
+    FAMILIES,
+    build_mllm,
+    decode_greedily,
+    find_family,
+    token_states,
+)
+
+
+@pytest.fixture
+def prompts(opened):
+    """Three questions of different lengths about three pictures."""
+    cases = [draw("xray", 0), draw("octa", 1, size=48), draw("fundus", 2)]
+    phrases = ["blood vessel", "a much longer name of the vessel that is meant", "background"]
+    return opened.processor.prompts(
+        [case.case_id for case in cases], [case.image for case in cases], phrases
+    )
+
+
+@pytest.fixture
+def babbling(opened):
+    """A language model whose words depend on everything it has read, as an untrained one's do."""
+    mllm = opened.model.mllm
+    with torch.no_grad():
+        mllm.lm_head.weight.normal_(generator=torch.Generator().manual_seed(0))
+    return mllm
+
+
+def alone(prompts, row):
+    """Return one question of a batch, without the others' padding."""
+    length = int(prompts.attention_mask[row].sum())
+    return replace(
+        prompts,
+        case_ids=prompts.case_ids[row : row + 1],
+        sizes=prompts.sizes[row : row + 1],
+        input_ids=prompts.input_ids[row : row + 1, :length],
+        attention_mask=prompts.attention_mask[row : row + 1, :length],
+        labels=prompts.labels[row : row + 1, :length],
+        tile_pixels=prompts.tile_pixels[row : row + 1],
+        sam_pixels=prompts.sam_pixels[row : row + 1],
+    )
+
+
+def test_the_unknown_family_is_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match="unknown model family 'llava'. Known: internvl"):
+        find_family("llava")
+    with pytest.raises(ValueError, match="unknown model family"):
+        build_mllm("llava", {})
+
+
+def test_attention_patterns_name_four_linears_a_layer(opened):
+    for row in FAMILIES.values():
+        names = [
+            n
+            for n, module in opened.model.mllm.named_modules()
+            if re.fullmatch(row.attention, n) and isinstance(module, nn.Linear)
+        ]
+        assert len(names) == 4 * 2
+        assert not any("vision" in name for name in names)
+
+
+def test_states_do_not_depend_on_padding_or_neighbours(opened, prompts):
+    states, _ = token_states(opened.model.mllm, opened.model.family, prompts)
+    for row in range(3):
+        own = alone(prompts, row)
+        expected, _ = token_states(opened.model.mllm, opened.model.family, own)
+        length = own.input_ids.shape[1]
+        torch.testing.assert_close(states[row, :length], expected[0], atol=1e-5, rtol=1e-5)
+
+
+def test_the_state_after_the_norm_predicts_tokens(opened, prompts):
+    mllm = opened.model.mllm
+    prompt_states, text_states = token_states(mllm, opened.model.family, prompts)
+    assert prompt_states is text_states
+    scores = mllm(
+        input_ids=prompts.input_ids,
+        attention_mask=prompts.attention_mask,
+        pixel_values=prompts.tile_pixels,
+    ).logits
+    torch.testing.assert_close(mllm.lm_head(text_states), scores)
+
+
+def test_a_family_may_read_the_state_before_the_norm(opened, prompts):
+    mllm, family = opened.model.mllm, replace(opened.model.family, state_before_norm=True)
+    before, after = token_states(mllm, family, prompts)
+    torch.testing.assert_close(mllm.model.language_model.norm(before), after)
+    assert not torch.allclose(before, after)
+    assert not mllm.model.language_model.norm._forward_pre_hooks
+
+
+def test_a_batch_is_answered_as_its_questions_alone(babbling, prompts):
+    together = decode_greedily(babbling, prompts, max_new_tokens=12, stop_id=2, pad_id=0)
+    assert len({tuple(answer.tolist()) for answer in together}) == 3
+    for row, answer in enumerate(together):
+        (own,) = decode_greedily(
+            babbling, alone(prompts, row), max_new_tokens=12, stop_id=2, pad_id=0
+        )
+        assert answer.tolist() == own.tolist()
+
+
+def test_the_picture_is_read(babbling, prompts):
+    answers = decode_greedily(babbling, prompts, max_new_tokens=12, stop_id=2, pad_id=0)
+    blank = replace(prompts, tile_pixels=torch.zeros_like(prompts.tile_pixels))
+    blind = decode_greedily(babbling, blank, max_new_tokens=12, stop_id=2, pad_id=0)
+    assert [a.tolist() for a in answers] != [a.tolist() for a in blind]
+
+
+def test_an_answer_ends_with_its_stop_token_or_at_its_longest(babbling, prompts):
+    free = decode_greedily(babbling, prompts, max_new_tokens=12, stop_id=2, pad_id=0)
+    stop_id = int(free[0][4])
+    first = free[0].tolist().index(stop_id)
+    stopped = decode_greedily(babbling, prompts, max_new_tokens=12, stop_id=stop_id, pad_id=0)
+    assert stopped[0].tolist() == free[0][: first + 1].tolist()
+    for answer, unstopped in zip(stopped[1:], free[1:], strict=True):
+        if stop_id not in unstopped:
+            assert answer.tolist() == unstopped.tolist()
+            assert len(answer) == 12
