@@ -82,8 +82,8 @@ def evaluate(
         ValueError: If there are no samples.
     """
     scores = []
-    questions = (question for sample in samples for question in questions(sample))
-    while batch := list(islice(questions, batch_size)):
+    asked = (question for sample in samples for question in questions(sample))
+    while batch := list(islice(asked, batch_size)):
         for sample, prediction in zip(batch, _predict(predictor, batch), strict=True):
             scores.append(_score(sample, prediction))
             on_case(scores[-1])

@@ -1,8 +1,11 @@
 """The picture of a training run: its scores by epoch, against where the model started."""
 
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from vasculora.core.io import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,7 +50,9 @@ def training_curve(
     for axes in (upper, lower):
         _clean(axes)
     figure.align_ylabels()
-    figure.savefig(path, format="png")
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png")
+    write_bytes(path, buffer.getvalue())
 
 
 def _draw_dice(axes: "Axes", epochs: Sequence[Mapping[str, float]], baseline: float) -> None:
