@@ -1,7 +1,10 @@
 """The command line: every command reads its settings, calls one recipe and shows what it says.
 
-Nothing heavy is imported before a command runs, so that `--help` is quick. Exit codes: 0 done,
-1 a check or gate failed, 2 bad input, 3 the run cannot learn, 130 / 143 stopped.
+Nothing heavy is imported before a command runs, so that `--help` is quick. Line breaks in a
+command's docstring are shown as they are.
+
+Exit codes: 0 done, 1 a check or gate failed, 2 bad input, 3 the run cannot learn, 130 / 143
+stopped.
 """
 
 import signal
@@ -112,8 +115,8 @@ def _root(
 ) -> None:
     """Fine-tune [bold]Sa2VA[/bold] models with LoRA to segment blood vessels from a sentence.
 
-    First steps: [bold]vasculora demo[/bold] shows the whole job on drawn angiograms in a few
-        minutes;
+    First steps:
+    [bold]vasculora demo[/bold] shows the whole job on drawn angiograms in minutes;
     [bold]vasculora finetune --data FOLDER --out RUN[/bold] does it on yours.
     """
 
@@ -168,12 +171,12 @@ def finetune(
 ) -> None:
     """Fine-tune a model on a folder of images and masks.
 
-    DATA holds images/ and masks/ with the same names, or N.png beside N_gt.png, or
-    annotations.json. The untouched model is scored first; then every epoch trains, scores the model
-    on its own answers and keeps the best adapter in RUN.
+    DATA holds images/ and masks/ with the same names, or N.png beside
+    N_gt.png, or annotations.json. The untouched model is scored first; then
+    every epoch trains, scores the model on its own answers and keeps the best
+    adapter in RUN.
 
-    [bold]Example[/bold]: vasculora finetune --model nano --data angiograms --out runs/first
-    --epochs 15
+    [bold]Example[/bold]: vasculora finetune --model nano --data angiograms --out runs/1
     """
     from vasculora.recipes.config import finetune_settings
     from vasculora.recipes.finetune import finetune as run
@@ -222,7 +225,9 @@ def evaluate(
 ) -> None:
     """Score a model's own answers on a folder of images and masks, at each image's own size.
 
-    [bold]Example[/bold]: vasculora evaluate runs/first --data angiograms --split val --out scores
+    Without --split, val is scored where DATA has a split.json, else all of it.
+
+    [bold]Example[/bold]: vasculora evaluate runs/1 --data angiograms --out scores
     """
     from vasculora.core.config import load_config
     from vasculora.recipes.config import EvaluateConfig
@@ -258,8 +263,7 @@ def predict(
 ) -> None:
     """Segment images: STEM_prob.png, STEM_mask.png and STEM_overlay.png of each, at its own size.
 
-    [bold]Example[/bold]: vasculora predict runs/first frame_12.png --phrase "blood vessel" --out
-    masks
+    [bold]Example[/bold]: vasculora predict runs/1 frame_12.png --out masks
     """
     from vasculora.core.config import load_config
     from vasculora.recipes.config import PredictConfig
@@ -328,8 +332,9 @@ def demo(
 ) -> None:
     """Show the whole job in a few minutes, on drawn angiograms, with the bundled base.
 
-    Ends with a table (untouched base, Frangi filter, fine-tuned), a curve and overlays in RUN.
-    Exits with 1 where the fine-tuned model does not clear the demo's bars.
+    Ends with a table (untouched base, Frangi filter, fine-tuned), a curve and
+    overlays in RUN. Exits with 1 where the fine-tuned model does not clear the
+    demo's bars.
     """
     from vasculora.core.config import load_config
     from vasculora.recipes.demo import DemoConfig

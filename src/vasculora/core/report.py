@@ -8,9 +8,10 @@ or path: `warn` alone goes to the user's own eyes.
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
+@runtime_checkable
 class Progress(Protocol):
     """One counted stretch of work."""
 
@@ -21,6 +22,7 @@ class Progress(Protocol):
         """Show a short remark beside the count, in place of the one before."""
 
 
+@runtime_checkable
 class Report(Protocol):
     """Where a recipe speaks."""
 

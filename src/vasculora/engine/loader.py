@@ -1,7 +1,7 @@
 """Batches in an order that depends on seed and epoch alone."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from accelerate import Accelerator
 from torch.utils.data import DataLoader, DistributedSampler
@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 from vasculora.core.types import Batch, Sample
 
 
+@runtime_checkable
 class EpochDataset(Protocol):
     """Samples by index, drawn or augmented anew every epoch."""
 
