@@ -3,9 +3,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tests.conftest import draw
 from torch import nn
 
-from tests.conftest import draw
 from vasculora.model.mllm import (
     FAMILIES,
     build_mllm,
@@ -50,7 +50,7 @@ def alone(prompts, row):
 
 
 def test_the_unknown_family_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match="unknown model family 'llava'. Known: internvl"):
+    with pytest.raises(ValueError, match=r"unknown model family 'llava'. Known: internvl"):
         find_family("llava")
     with pytest.raises(ValueError, match="unknown model family"):
         build_mllm("llava", {})

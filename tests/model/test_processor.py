@@ -4,9 +4,9 @@ import torch
 from PIL import Image
 from pydantic import ValidationError
 from safetensors.torch import load_file
+from tests.conftest import draw
 from transformers import PreTrainedTokenizerFast
 
-from tests.conftest import draw
 from vasculora.core.types import Output, Sample
 from vasculora.model.processor import IGNORED, Processor, ProcessorConfig
 from vasculora.model.prompts import PromptConfig

@@ -63,7 +63,7 @@ def test_blanks_and_the_last_full_stop_go(phrase):
 
 @pytest.mark.parametrize("phrase", ["", "  ", "."])
 def test_an_empty_phrase_is_refused(phrase):
-    with pytest.raises(ValueError, match="phrase is empty. Say what to segment"):
+    with pytest.raises(ValueError, match=r"phrase is empty. Say what to segment"):
         build_turns([phrase], PromptConfig(), image_block="")
 
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
+from tests.conftest import TINY, draw
 from torch import nn
 
-from tests.conftest import TINY, draw
 from vasculora.core.geometry import upsample_logits
 from vasculora.model.grounding import best_candidate, decode_masks, encode_image
 from vasculora.model.lora import LoraSettings, attach
@@ -324,7 +324,7 @@ def test_missing_and_foreign_configurations_are_told_apart(saved):
     with pytest.raises(ValueError, match=r"config.json: not valid JSON"):
         read_model_config(saved)
     config.unlink()
-    with pytest.raises(FileNotFoundError, match="neither. Give `nano`, a base's folder or a run"):
+    with pytest.raises(FileNotFoundError, match=r"neither. Give `nano`, a base's folder or a run"):
         read_model_config(saved)
 
 

@@ -163,8 +163,8 @@ def load_adapter(model: Sa2VA, path: Path) -> PeftModel:
             loaded = PeftModel.from_pretrained(model, path)
     except Exception as cause:
         raise ValueError(
-            f"{path}: the adapter does not fit this base ({str(cause).splitlines()[0]}). "
-            "Give the base it was trained on."
+            f"{path}: the adapter is damaged or does not fit this base "
+            f"({str(cause).splitlines()[0]}). Copy it again, or give the base it was trained on."
         ) from cause
     absent = [str(w.message) for w in caught if "missing adapter keys" in str(w.message)]
     if absent:

@@ -91,15 +91,25 @@ class Processor:
     def from_pretrained(
         cls, path: Path, config: ProcessorConfig, prompt: PromptConfig
     ) -> "Processor":
-        """Return the processor whose tokenizer is kept in a base's folder."""
+        """Return the processor whose tokenizer is kept in a base's folder.
+
+        Raises:
+            FileNotFoundError: If there is no tokenizer.
+            ValueError: If it is damaged.
+        """
         tokenizer_path = path / "tokenizer.json"
         if not tokenizer_path.is_file():
             raise FileNotFoundError(
                 f"{tokenizer_path}: the base's tokenizer is missing. Copy it again."
             )
-        return cls(
-            PreTrainedTokenizerFast.from_pretrained(path, local_files_only=True), config, prompt
-        )
+        try:
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(path, local_files_only=True)
+        except Exception as cause:
+            raise ValueError(
+                f"{tokenizer_path}: expected a tokenizer, but it cannot be read ({cause}). "
+                "Copy the base again."
+            ) from cause
+        return cls(tokenizer, config, prompt)
 
     def batch(self, samples: Sequence[Sample]) -> Batch:
         """Return samples with their questions, answers and targets, ready for training.
