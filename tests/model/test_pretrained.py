@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tests.conftest import draw
 
+from vasculora.core.runtime import set_seed
 from vasculora.model.lora import LoraSettings, attach, save_adapter
 from vasculora.model.pretrained import (
     Memory,
@@ -29,6 +30,7 @@ def make_run(base, path, *, seed=0, threshold=0.4):
     """Write a run's folder as fine-tuning does, and return its masks and its path."""
     opened = open_model(base)
     settings = LoraSettings(trainable=LEARNS, rank=4, alpha=8, grounding_rank=2, grounding_alpha=4)
+    set_seed(seed)
     model = attach(opened.model, settings)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

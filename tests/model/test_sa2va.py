@@ -9,6 +9,7 @@ from tests.conftest import TINY, draw
 from torch import nn
 
 from vasculora.core.geometry import upsample_logits
+from vasculora.core.runtime import set_seed
 from vasculora.model.grounding import best_candidate, decode_masks, encode_image
 from vasculora.model.lora import LoraSettings, attach
 from vasculora.model.processor import Processor
@@ -97,13 +98,14 @@ def decode_with_graph(model, prompts, stop_id):
 def test_gradients_are_those_of_decoding_word_by_word(opened, trainable):
     """Teacher forcing with one pass is decoding with the graph on, when the text is the same."""
     samples = [keep(case, case.phrases[0]) for case in cases()]
+    set_seed(0)  # LoRA's first half starts at random
     peft_model = attach(opened.model, LoraSettings(trainable=trainable, rank=4, dropout=0.0))
     generator = torch.Generator().manual_seed(0)
     learnt = {n: p for n, p in peft_model.named_parameters() if p.requires_grad}
     with torch.no_grad():
         for name, param in learnt.items():
             if "lora_B" in name:
-                param.copy_(torch.randn(param.shape, generator=generator) * 0.02)
+                param.copy_(torch.randn(param.shape, generator=generator) * 0.01)
     model = opened.model.eval()
 
     batch = opened.processor.batch(samples)
