@@ -93,6 +93,17 @@ def test_area_targets_are_met_on_the_decoders_own_grid():
     torch.testing.assert_close(terms.sums["bce"], expected)
 
 
+def test_an_image_as_small_as_the_grid_is_met_as_its_prediction():
+    output, batch = random_output(2, 2), random_batch([(SIDE, SIDE)] * 2, 2)
+    batch = replace(batch, sizes=((SIDE, SIDE),))
+    terms = objective()(output, batch)
+    logits = torch.cat([full(output, batch, row) for row in range(2)])
+    assert not torch.allclose(logits, output.mask_logits)
+    torch.testing.assert_close(
+        terms.sums["bce"], bce_loss(logits, torch.stack(batch.targets)).sum()
+    )
+
+
 def test_a_weight_of_zero_drops_its_part():
     output, batch = random_output(2, 4), random_batch([(9, 7)] * 2, 4)
     without = objective(text=0.0, focal=0.0)

@@ -71,10 +71,10 @@ class Objective:
             name: output.mask_logits.new_zeros((), dtype=torch.float32) for name in self.weights
         }
         dice = 0.0
-        for rows, target in _by_size(batch.targets):
-            for name, losses in self._mask_losses(output, rows, target).items():
+        for rows, target, own_size in _by_size(batch):
+            for name, losses in self._mask_losses(output, rows, target, own_size).items():
                 sums[name] = sums[name] + losses.sum()
-            chosen = self._upsample(output.mask_logits[rows], target)
+            chosen = self._upsample(output.mask_logits[rows], target, own_size)
             dice += float(_hard_dice(chosen.detach(), target).sum())
         if "text" in sums:
             scores = output.text_logits.float()
@@ -88,14 +88,14 @@ class Objective:
         )
 
     def _mask_losses(
-        self, output: Output, rows: Tensor, target: Float[Tensor, "n h w"]
+        self, output: Output, rows: Tensor, target: Float[Tensor, "n h w"], own_size: bool
     ) -> dict[str, Float[Tensor, " n"]]:
         """Return each weighted mask loss of the masks in `rows`."""
         candidates = output.candidate_logits[rows]
         logits = output.mask_logits[rows][:, None] if self.config.masks == "chosen" else candidates
         num_masks, num_compared = logits.shape[:2]
-        full = self._upsample(logits.flatten(0, 1), target.repeat_interleave(num_compared, 0))
         truth = target.repeat_interleave(num_compared, 0)
+        full = self._upsample(logits.flatten(0, 1), truth, own_size)
         c = self.config
         parts: dict[str, Callable[[], Tensor]] = {
             "dice": lambda: dice_loss(full, truth),
@@ -106,27 +106,32 @@ class Objective:
             n: part().view(num_masks, -1).mean(1) for n, part in parts.items() if n in self.weights
         }
         if "iou" in self.weights:
-            grown = self._upsample(candidates.flatten(0, 1), target)
+            grown = self._upsample(candidates.flatten(0, 1), target, own_size)
             grown = grown.unflatten(0, candidates.shape[:2])
             losses["iou"] = iou_regression_loss(output.iou_scores[rows].float(), grown, target)
         return losses
 
-    def _upsample(self, logits: Tensor, target: Tensor) -> Float[Tensor, "_ h w"]:
-        """Return logits on the target's grid: at the image's size, or as they are."""
+    def _upsample(self, logits: Tensor, target: Tensor, own_size: bool) -> Float[Tensor, "_ h w"]:
+        """Return logits on the target's grid: as a prediction's, or as they are for area shares."""
         size = (target.shape[1], target.shape[2])
-        if size == tuple(logits.shape[1:]):
+        if size == tuple(logits.shape[1:]) and not own_size:
             return logits.float()
         return upsample_logits(logits, via=self.sam_size, size=size)
 
 
-def _by_size(targets: tuple[Tensor, ...]) -> Iterator[tuple[Tensor, Float[Tensor, "n h w"]]]:
-    """Yield the rows and stacked targets of each size that occurs, in order of first appearance."""
-    rows: dict[tuple[int, ...], list[int]] = {}
-    for row, target in enumerate(targets):
-        rows.setdefault(tuple(target.shape), []).append(row)
-    for own in rows.values():
-        stacked = torch.stack([targets[row] for row in own])
-        yield torch.tensor(own, device=stacked.device), stacked
+def _by_size(batch: Batch) -> Iterator[tuple[Tensor, Float[Tensor, "n h w"], bool]]:
+    """Yield rows, stacked targets, and whether they have their images' own size, size by size.
+
+    An image as small as the decoder's grid is still met the way a prediction of it is made.
+    """
+    rows: dict[tuple[tuple[int, ...], bool], list[int]] = {}
+    images = batch.image_index.tolist()
+    for row, (image, target) in enumerate(zip(images, batch.targets, strict=True)):
+        key = (tuple(target.shape), tuple(target.shape) == batch.sizes[image])
+        rows.setdefault(key, []).append(row)
+    for (_, own_size), own in rows.items():
+        stacked = torch.stack([batch.targets[row] for row in own])
+        yield torch.tensor(own, device=stacked.device), stacked, own_size
 
 
 def _hard_dice(
