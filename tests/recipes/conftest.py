@@ -1,0 +1,87 @@
+"""What tests of whole programs share: settings of a tiny run, and a report that remembers."""
+
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+from vasculora.core.io import write_image
+from vasculora.recipes.config import finetune_settings
+
+
+class Recorder:
+    """A `Report` that keeps what is said, and can pull the plug in mid-epoch."""
+
+    def __init__(self, *, stop_in=None, after=0):
+        self.lines, self.notes, self.warnings, self.tables, self.counts = [], [], [], [], {}
+        self.stop_in, self.after = stop_in, after
+
+    def note(self, text):
+        self.notes.append(text)
+
+    def warn(self, text):
+        self.warnings.append(text)
+
+    def line(self, text):
+        self.lines.append(text)
+
+    def table(self, title, columns, rows):
+        self.tables.append((title, tuple(columns), [tuple(row) for row in rows]))
+
+    @contextmanager
+    def progress(self, total, description, unit="images"):
+        count = Count(self, description)
+        yield count
+        self.counts[description] = (count.done, total)
+
+
+class Count:
+    def __init__(self, recorder, description):
+        self.recorder, self.description, self.done = recorder, description, 0
+
+    def advance(self, count=1):
+        self.done += count
+        if self.description == self.recorder.stop_in and self.done > self.recorder.after:
+            raise KeyboardInterrupt
+
+    def detail(self, text):
+        pass
+
+
+@pytest.fixture
+def recorder():
+    return Recorder()
+
+
+@pytest.fixture(scope="session")
+def new_recorder():
+    return Recorder
+
+
+@pytest.fixture(scope="session")
+def tiny_settings(tiny_base, disc_dir):
+    """Make the settings of a run of seconds; more by dotted key."""
+
+    def make(preset=None, resumed=None, **values):
+        flags = {"model": str(tiny_base), "data.path": str(disc_dir), "trainer.epochs": 2}
+        flags |= {key.replace("__", "."): value for key, value in values.items()}
+        return finetune_settings(
+            config_path=None, preset=preset, overrides=(), values=flags, resumed=resumed
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def disc_dir(tmp_path_factory):
+    """Ten images of 64 pixels with one large bright disc: even the tiny base can learn them."""
+    data = tmp_path_factory.mktemp("discs")
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:64, :64]
+    for number in range(10):
+        y, x, radius = rng.uniform(22, 42), rng.uniform(22, 42), rng.uniform(14, 20)
+        inside = (rows - y) ** 2 + (columns - x) ** 2 < radius**2
+        pixels = np.where(inside, 210, 40) + rng.integers(-20, 20, (64, 64))
+        write_image(data / "images" / f"{number}.png", pixels.astype(np.uint8))
+        write_image(data / "masks" / f"{number}.png", inside.astype(np.uint8) * 255)
+    return data

@@ -1,0 +1,93 @@
+from pathlib import Path
+
+import pytest
+
+import vasculora
+from vasculora.core.config import dump_config, load_config
+from vasculora.recipes.config import FinetuneConfig, finetune_settings
+from vasculora.recipes.pretrain import PretrainConfig
+
+ASSETS = Path(vasculora.__file__).parent / "assets"
+CONFIGS = Path(__file__).parents[2] / "configs"
+BUILDERS = {
+    "presets/seed.yaml": FinetuneConfig,
+    "presets/light.yaml": FinetuneConfig,
+    "nano/finetune.yaml": FinetuneConfig,
+    "nano.yaml": PretrainConfig,
+}
+
+
+def shipped():
+    found = [*ASSETS.rglob("*.yaml"), *CONFIGS.rglob("*.yaml")]
+    return sorted(found, key=str)
+
+
+@pytest.mark.parametrize("path", shipped(), ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_every_shipped_file_is_built(path):
+    root = ASSETS if path.is_relative_to(ASSETS) else CONFIGS
+    cls = BUILDERS[path.relative_to(root).as_posix()]
+    values = {"data.path": "somewhere"} if cls is FinetuneConfig else {}
+    config = load_config(cls, path, values=values)
+    assert load_config(cls, path, values=values) == config
+
+
+def test_shipped_files_are_found():
+    assert {path.name for path in shipped()} >= {"seed.yaml", "light.yaml", "nano.yaml"}
+
+
+def test_the_seed_s_numbers(tiny_settings):
+    config = tiny_settings(preset="seed", trainer__epochs=15)
+    assert (config.trainer.epochs, config.trainer.batch_size, config.trainer.accumulation) == (
+        15,
+        1,
+        1,
+    )
+    assert (config.optim.lr, config.optim.warmup) == (1e-4, 0.1)
+    lora = config.lora
+    assert (lora.rank, lora.alpha, lora.dropout) == (64, 128, 0.05)
+    assert all(name.endswith("_lora") for name in lora.trainable)
+    loss = config.objective
+    assert (loss.dice, loss.focal, loss.bce, loss.text) == (1.0, 1.0, 0.5, 0.0)
+    assert config.prompt.question == "Please segment the {phrase}."
+    assert config.prompt.phrase == "blood vessel"
+
+
+def test_light_opens_the_decoder_and_keeps_the_rest(tiny_settings):
+    light, plain = tiny_settings(preset="light"), tiny_settings()
+    assert light.lora.trainable == ("mllm_lora", "projector", "mask_decoder")
+    same = {"lora": plain.lora}
+    assert light.model_copy(update=same) == plain.model_copy(update=same)
+    assert (light.lora.rank, light.lora.alpha, light.optim.lr) == (64, 128, 1e-4)
+
+
+def test_presets_keep_their_numbers_on_a_base_with_its_own(tmp_path):
+    (tmp_path / "finetune.yaml").write_text("lora: {rank: 4}\noptim: {lr: 2e-3}\nseed: 5\n")
+    values = {"model": str(tmp_path), "data.path": "somewhere"}
+    config = finetune_settings(config_path=None, preset="seed", overrides=(), values=values)
+    assert (config.lora.rank, config.optim.lr, config.seed) == (64, 1e-4, 5)
+
+
+def test_the_later_say_wins(tmp_path):
+    base, own = tmp_path / "base", tmp_path / "own.yaml"
+    base.mkdir()
+    (base / "finetune.yaml").write_text("lora: {rank: 4, alpha: 8, dropout: 0.2}\nseed: 5\n")
+    own.write_text("lora: {alpha: 16}\ntrainer: {epochs: 3}\n")
+    config = finetune_settings(
+        config_path=own,
+        preset=None,
+        overrides=["trainer.epochs=4", "optim.lr=1e-2"],
+        values={"model": str(base), "data.path": "d", "optim.lr": 0.5},
+    )
+    assert (config.lora.rank, config.lora.alpha, config.lora.dropout) == (4, 16, 0.2)
+    assert (config.trainer.epochs, config.optim.lr, config.seed) == (4, 0.5, 5)
+
+
+def test_settings_survive_being_written(tiny_settings, tmp_path):
+    config = tiny_settings(preset="seed", data__group_regex=r"^(\d+)_", prompt__phrase="血管")
+    (tmp_path / "config.yaml").write_text(dump_config(config))
+    assert load_config(FinetuneConfig, tmp_path / "config.yaml") == config
+
+
+def test_an_unknown_preset_names_the_known_ones(tiny_settings):
+    with pytest.raises(ValueError, match=r"unknown preset 'heavy'. Known: light, seed"):
+        tiny_settings(preset="heavy")

@@ -1,0 +1,69 @@
+import pytest
+
+from vasculora.core.io import read_json
+from vasculora.model.predictor import Predictor
+from vasculora.model.pretrained import open_model
+from vasculora.model.scratch import ArchitectureConfig
+from vasculora.recipes.pretrain import PretrainConfig, pretrain
+
+SCORES = {"cine", "fundus", "mixed", "octa", "tubes", "xray", "shapes", "prompt_sensitivity"}
+MINUTE = PretrainConfig(
+    architecture=ArchitectureConfig(
+        vocab_size=320,
+        tile_size=48,
+        vision_width=32,
+        vision_layers=1,
+        text_width=32,
+        text_layers=2,
+        sam_size=64,
+        sam_width=8,
+        sam_blocks=(1, 1, 2, 1),
+        decoder_width=32,
+    ),
+    steps=4,
+    report_every=2,
+    batch_size=2,
+    num_scored=1,
+)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory, new_recorder):
+    out, report = tmp_path_factory.mktemp("bases") / "minute", new_recorder()
+    return out, report, pretrain(MINUTE, out, report=report)
+
+
+def test_it_makes_a_base(base, drawn_dir):
+    out, _, _ = base
+    assert {path.name for path in out.iterdir()} == {
+        "card.md",
+        "config.json",
+        "model.safetensors",
+        "scores.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "vasculora.json",
+    }
+    prediction = Predictor.from_pretrained(out)(drawn_dir / "images" / "0000.png", "blood vessel")
+    assert prediction.prob.shape == (64, 64)
+    assert open_model(out).memory.prompt == MINUTE.prompt
+
+
+def test_the_card_tells_its_scores(base):
+    out, report, scores = base
+    assert set(scores) == SCORES
+    assert read_json(out / "scores.json") == scores
+    assert all(0 <= score <= 1 for score in scores.values())
+    card = (out / "card.md").read_text()
+    for name, score in scores.items():
+        assert f"| {name} | {score:.3f} |" in card
+    assert "4 steps, 8 drawn images" in card
+    assert "  sam_size: 64" in card
+    steps = [line.split(" -")[0] for line in report.lines]
+    assert steps == ["Step 2/4", "Step 4/4"]
+    assert report.counts["Pretraining"] == (8, 8)
+
+
+def test_a_base_is_not_written_over(base, recorder):
+    with pytest.raises(ValueError, match=r"is not empty\. Choose another --out"):
+        pretrain(MINUTE, base[0], report=recorder)
