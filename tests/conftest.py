@@ -1,4 +1,4 @@
-"""What tests share: a tiny random base, drawn cases, a small data set on disk, the shared folder."""
+"""What tests share: a tiny base, drawn cases, a small data set on disk, the shared folder."""
 
 from pathlib import Path
 

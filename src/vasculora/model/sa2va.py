@@ -17,10 +17,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from transformers import Sam2Config, Sam2Model
 
+from vasculora.core.io import write_bytes, write_json
 from vasculora.core.types import Batch, Output
 from vasculora.model.grounding import best_candidate, decode_masks, encode_image
 from vasculora.model.mllm import build_mllm, decode_greedily, find_family, token_states
@@ -138,10 +139,9 @@ class Sa2VA(nn.Module):
 
     def save_pretrained(self, path: Path, *, dtype: torch.dtype) -> None:
         """Write configuration and weights below `path`, the weights in `dtype`."""
-        path.mkdir(parents=True, exist_ok=True)
-        (path / CONFIG_NAME).write_text(json.dumps(self.settings, indent=2) + "\n")
+        write_json(path / CONFIG_NAME, self.settings)
         state = {k: v.detach().to("cpu", dtype).clone() for k, v in self.state_dict().items()}
-        save_file(state, path / WEIGHTS_NAME, metadata={"format": "pt"})
+        write_bytes(path / WEIGHTS_NAME, save(state, metadata={"format": "pt"}))
 
     @classmethod
     def from_pretrained(

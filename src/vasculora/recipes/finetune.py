@@ -305,5 +305,6 @@ def _finish(run: Run) -> None:
     """Score what was saved, as a user would load it, and draw it."""
     best = run.tracker.best
     run.report.note(f"Best epoch: {best['epoch']:.0f}, Val Dice {best['val_dice']:.4f}.")
+    run.opened.model.to("cpu")  # the saved one is opened beside it; a GPU may not hold both
     draw_run(run.out, run.val_data, run.tracker, gpu=run.config.gpu, report=run.report)
     run.report.note(f"Use it: vasculora predict {run.out} IMAGE... --out FOLDER")
