@@ -46,9 +46,9 @@ class DemoConfig(BaseModel):
 
     model: str = "nano"
     """`nano`, a base model's folder or a run's folder."""
-    num: int = Field(default=120, ge=10)
+    num: int = Field(default=240, ge=10)
     """Drawn images; four fifths are learnt from."""
-    epochs: int = Field(default=12, ge=3)
+    epochs: int = Field(default=5, ge=3)
     """Passes over them."""
     seed: int = 2025
     """Seed of the drawings, the split and the training."""
@@ -140,6 +140,7 @@ def _settings(config: DemoConfig, data_dir: Path) -> FinetuneConfig:
             "model": config.model,
             "data.path": str(data_dir),
             "trainer.epochs": config.epochs,
+            "data.augment": "none",  # drawings are as many as one likes; variation would blur them
             "seed": config.seed,
         },
     )
