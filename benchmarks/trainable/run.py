@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--train-share", type=float, default=0.6)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--label", default="2-core-cpu", help="hardware and commit, for the file")
     parser.add_argument("--sets", nargs="+", default=SETS)
     args = parser.parse_args()
     rows = []
@@ -39,7 +40,7 @@ def main() -> None:
         for trainable in args.sets:
             rows.append(run_one(args, trainable, seed))
             print(rows[-1], flush=True)
-    name = f"{date.today()}_cpu.json"
+    name = f"{date.today()}_{args.label}.json"
     path = Path(__file__).parent / "results" / name
     path.write_text(json.dumps(rows, indent=2) + "\n")
 
