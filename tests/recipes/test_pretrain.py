@@ -1,25 +1,14 @@
 import pytest
+from tests.conftest import TINY
 
 from vasculora.core.io import read_json
 from vasculora.model.predictor import Predictor
 from vasculora.model.pretrained import open_model
-from vasculora.model.scratch import ArchitectureConfig
 from vasculora.recipes.pretrain import PretrainConfig, pretrain
 
 SCORES = {"cine", "fundus", "mixed", "octa", "tubes", "xray", "shapes", "prompt_sensitivity"}
 MINUTE = PretrainConfig(
-    architecture=ArchitectureConfig(
-        vocab_size=320,
-        tile_size=48,
-        vision_width=32,
-        vision_layers=1,
-        text_width=32,
-        text_layers=2,
-        sam_size=64,
-        sam_width=8,
-        sam_blocks=(1, 1, 2, 1),
-        decoder_width=32,
-    ),
+    architecture=TINY,
     steps=4,
     report_every=2,
     batch_size=2,

@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from vasculora.core.config import load_config
+from vasculora.data.synthetic.styles import SynthStyle
 from vasculora.engine.optim import OptimConfig
 from vasculora.engine.trainer import TrainerConfig
 from vasculora.losses.objective import ObjectiveConfig
@@ -142,7 +143,7 @@ class SynthConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    style: Literal["xray", "fundus", "octa"] = "xray"
+    style: SynthStyle = "xray"
     """Kind of image."""
     num: int = Field(default=200, ge=1)
     """Number of images."""

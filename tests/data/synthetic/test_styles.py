@@ -1,5 +1,7 @@
 """Drawn vessel cases: reproducible, and every phrase means what it says."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -9,7 +11,7 @@ from vasculora.core.types import Sample
 from vasculora.data.synthetic.styles import (
     PRETRAINING_STYLES,
     STYLES,
-    SYNTH_STYLES,
+    SynthStyle,
     all_phrases,
     draw_case,
 )
@@ -92,9 +94,9 @@ def test_xray_vessels_are_two_to_six_pixels_wide() -> None:
 
 
 def test_the_demo_style_is_kept_out_of_pretraining() -> None:
-    assert "xray" in SYNTH_STYLES
+    assert "xray" in get_args(SynthStyle)
     assert "xray" not in PRETRAINING_STYLES
-    assert set(PRETRAINING_STYLES) | set(SYNTH_STYLES) == set(STYLES)
+    assert set(PRETRAINING_STYLES) | set(get_args(SynthStyle)) == set(STYLES)
 
 
 def test_an_unknown_style_names_the_known_ones() -> None:

@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 from skimage.morphology import skeletonize
 
-from vasculora.data.synthetic.tree import Stroke, draw_stroke, draw_tree, grow_tree, narrow, render
+from vasculora.data.synthetic.tree import Stroke, draw_stroke, grow_tree, narrow, render
 
 
 def _straight(width: float, *, y: float = 32.0, strength: float = 1.0) -> Stroke:
@@ -78,8 +78,16 @@ def test_branches_start_on_the_tree_and_are_never_wider_than_the_root() -> None:
 
 @pytest.mark.parametrize("size", [192, 256, 384])
 def test_trees_keep_their_widths_and_look_at_every_size(size: int) -> None:
-    vessels = draw_tree(np.random.default_rng(2), size, start=(0.1 * size, 0.5 * size), heading=0.0)
-    mask = vessels.mask
+    strokes = grow_tree(
+        np.random.default_rng(2),
+        size,
+        start=(0.1 * size, 0.5 * size),
+        heading=0.0,
+        width=(2.0, 6.0),
+        length=180.0,
+        num_levels=3,
+    )
+    mask = render(strokes, size).mask
     widths = 2.0 * ndimage.distance_transform_edt(mask)[skeletonize(mask)] * 256 / size
     assert 2.0 <= np.median(widths) <= 6.0
     assert ndimage.label(mask, structure=np.ones((3, 3)))[1] == 1

@@ -6,6 +6,7 @@ trained on: it is what the demo fine-tunes on.
 """
 
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 import numpy as np
 
@@ -47,7 +48,8 @@ def all_phrases() -> tuple[str, ...]:
 
 
 PRETRAINING_STYLES = ("cine", "fundus", "octa", "tubes", "mixed")
-SYNTH_STYLES = ("xray", "fundus", "octa")
+SynthStyle = Literal["xray", "fundus", "octa"]
+"""What a user may have drawn; `xray` is kept from pretraining."""
 
 STYLES: Mapping[str, Callable[[np.random.Generator, int], Drawing]] = {
     "cine": draw_cine,

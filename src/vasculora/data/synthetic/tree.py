@@ -346,26 +346,3 @@ def _stamp(
     chord = np.sqrt(outer[place, 0, 0] - square) * (2.0 * strength[place])
     np.maximum.at(coverage, flat, share)
     np.maximum.at(depth, flat, chord)
-
-
-def draw_tree(
-    rng: np.random.Generator,
-    size: int,
-    *,
-    start: tuple[float, float],
-    heading: float,
-    width: tuple[float, float] = (2.0, 6.0),
-    length: float = 180.0,
-    num_levels: int = 3,
-) -> Vessels:
-    """Return one plain tree, grown and rendered."""
-    strokes = grow_tree(
-        rng,
-        size,
-        start=start,
-        heading=heading,
-        width=width,
-        length=length,
-        num_levels=num_levels,
-    )
-    return render(strokes, size)
