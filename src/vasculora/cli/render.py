@@ -18,6 +18,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from vasculora.core.report import Progress
+from vasculora.core.tables import is_numeric, plain_table
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -86,11 +87,10 @@ class Reporter:
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Show rows under a title; columns of numbers are aligned to the right."""
-        right = [_is_numeric([row[index] for row in rows]) for index in range(len(columns))]
         if self.out.is_terminal:
-            self._rich_table(title, columns, rows, right)
+            self._rich_table(title, columns, rows)
         else:
-            for text in _plain_table(title, columns, rows, right):
+            for text in plain_table(title, columns, rows):
                 self._print(text)
 
     @contextmanager
@@ -104,11 +104,7 @@ class Reporter:
         self.out.print(text, soft_wrap=True, markup=False)
 
     def _rich_table(
-        self,
-        title: str,
-        columns: Sequence[str],
-        rows: Sequence[Sequence[str]],
-        right: Sequence[bool],
+        self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
     ) -> None:
         from rich import box
         from rich.table import Table
@@ -116,7 +112,8 @@ class Reporter:
         table = Table(
             title=escape(title), title_style="bold", title_justify="left", box=box.SIMPLE_HEAD
         )
-        for column, numeric in zip(columns, right, strict=True):
+        for index, column in enumerate(columns):
+            numeric = is_numeric([row[index] for row in rows])
             table.add_column(
                 escape(column), justify="right" if numeric else "left", overflow="fold"
             )
@@ -241,31 +238,3 @@ def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def _is_numeric(cells: Sequence[str]) -> bool:
-    stripped = [cell.strip().rstrip("%") for cell in cells]
-    filled = [cell for cell in stripped if cell not in ("", "-")]
-    try:
-        return [float(cell) for cell in filled] != []
-    except ValueError:
-        return False
-
-
-def _plain_table(
-    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool]
-) -> Iterator[str]:
-    widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
-
-    def join(cells: Sequence[str]) -> str:
-        padded = (
-            cell.rjust(width) if numeric else cell.ljust(width)
-            for cell, width, numeric in zip(cells, widths, right, strict=True)
-        )
-        return "  ".join(padded).rstrip()
-
-    yield title
-    yield join(columns)
-    yield "  ".join("-" * width for width in widths)
-    for row in rows:
-        yield join(row)

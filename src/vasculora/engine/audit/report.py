@@ -1,23 +1,37 @@
-"""What the audit found, group by group, in numbers and in words."""
+"""What the audit found: group by group, cut by cut, in numbers and in words."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
-from vasculora.core.errors import CannotLearnError
+from vasculora.core.errors import DeadGradientError
+from vasculora.core.tables import plain_table
+from vasculora.engine.audit.kinds import KINDS
+
+COLUMNS = ("group", "weights", "reached by the gradient", "gradient norm", "update / weight")
+COLUMNS += ("state",)
+NUM_NAMED = 3
+"""Tensors of a group that are listed by name in the table's notes."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GroupReport:
-    """How far a gradient reaches one group of trainable weights.
+    """How far a gradient reaches one group of weights.
 
     Attributes:
         name: The group.
-        num_parameters: Its trainable weights.
-        num_touched: Those in tensors with a finite gradient that is not all zero.
-        num_zero: Those in tensors whose gradient is all zero.
+        num_parameters: Its trainable weights; of a frozen group, all.
+        num_touched: Those in tensors with a finite gradient above float noise.
+        num_zero: Those in tensors whose gradient is zero, or float noise.
         num_none: Those in tensors that got no gradient at all.
         num_nonfinite: Those in tensors whose gradient holds an infinity or NaN.
+        num_outside: Trainable weights that no optimizer moves: not handed to it, or learning rate
+            0.
         grad_norm: Norm of the finite gradients.
+        update_ratio: Norm of one trial step over the norm of the weights; None without an
+            optimizer.
+        state: `learns`, `partial`, `dead` or `frozen`.
+        unreached: Names of the trainable tensors without a gradient.
     """
 
     name: str
@@ -26,67 +40,162 @@ class GroupReport:
     num_zero: int
     num_none: int
     num_nonfinite: int
-    grad_norm: float
+    num_outside: int = 0
+    grad_norm: float = 0.0
+    update_ratio: float | None = None
+    state: str
+    unreached: tuple[str, ...] = ()
 
-    @property
-    def state(self) -> str:
-        """`learns`, `partial` or `dead`."""
-        if self.num_touched == 0 or self.num_nonfinite:
-            return "dead"
-        return "learns" if self.num_touched == self.num_parameters else "partial"
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """One place where what should learn loses its gradient.
+
+    Attributes:
+        kind: A name in `KINDS`.
+        file: The file of the statement; None where no statement is to blame.
+        line: Its line, from 1.
+        function: The function it stands in.
+        module: Dotted name of the part of the model that ran, or that is concerned.
+        explanation: What happens there.
+        cure: What to do.
+        groups: The groups that lose their gradient there.
+    """
+
+    kind: str
+    file: str | None = None
+    line: int | None = None
+    function: str | None = None
+    module: str | None = None
+    explanation: str
+    cure: str
+    groups: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Hold the list of kinds closed."""
+        assert self.kind in KINDS, self.kind
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}, in {self.function}" if self.file else ""
+        inside = f"module {self.module}" if self.module else ""
+        place = "; ".join(part for part in (where, inside) if part)
+        head = f"[{self.kind}] {place}".rstrip()
+        return f"{head}\n    {_sentence(self.explanation)} {self.cure}"
 
 
 @dataclass(frozen=True)
 class AuditReport:
-    """What learns in a model, seen on one batch."""
+    """What learns in a model, seen on one batch.
+
+    Attributes:
+        groups: What the gradient reaches.
+        cuts: Where it is lost; empty where every trainable weight can learn.
+        sentence: How far masks move with the sentence, by name; empty where it was not asked.
+    """
 
     groups: tuple[GroupReport, ...]
+    cuts: tuple[Cut, ...] = ()
+    sentence: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of trainable weights."""
+        return sum(group.num_parameters for group in self.groups if group.state != "frozen")
+
+    @property
+    def num_touched(self) -> int:
+        """Number of trainable weights that the gradient reaches."""
+        return sum(group.num_touched for group in self.groups)
 
     @property
     def ok(self) -> bool:
-        """Whether every group that should learn does."""
-        return bool(self.groups) and all(group.state != "dead" for group in self.groups)
+        """Whether everything that should learn does, and nothing else moves."""
+        learning = [group for group in self.groups if group.state != "frozen"]
+        alive = all(group.state != "dead" and not group.num_outside for group in learning)
+        return bool(learning) and alive and not any(cut.kind in FATAL for cut in self.cuts)
 
     def rows(self) -> list[tuple[str, ...]]:
-        """Return the table a person reads: group, weights, touched, gradient norm, state."""
+        """Return the table a person reads, a row a group."""
         return [
             (
                 group.name,
                 f"{group.num_parameters:,}",
-                f"{group.num_touched:,} ({group.num_touched / group.num_parameters:.1%})",
+                _share(group.num_touched, group.num_parameters),
                 f"{group.grad_norm:.3g}",
+                "-" if group.update_ratio is None else f"{group.update_ratio:.2g}",
                 group.state,
             )
             for group in self.groups
         ]
 
+    def notes(self) -> list[str]:
+        """Return what the table cannot say: the total, unreached tensors, cuts."""
+        total = _share(self.num_touched, self.num_parameters)
+        lines = [f"Reached: {total} trainable weights."] if self.num_parameters else []
+        for group in self.groups:
+            if group.state == "partial":
+                lines.append(f"{group.name}: not reached: {_list(group.unreached)}.")
+            if group.num_outside:
+                outside = _share(group.num_outside, group.num_parameters)
+                lines.append(f"{group.name}: {outside} are moved by no optimizer.")
+        lines += [f"{name}: {value:.3g}" for name, value in self.sentence.items()]
+        return [*lines, *(str(cut) for cut in self.cuts)]
+
+    def verdict(self) -> str:
+        """Return the outcome as a sentence."""
+        if self.ok:
+            return "Everything that should learn does."
+        if not self.num_parameters:
+            return "No weight is trainable, so nothing can learn."
+        dead = [group.name for group in self.groups if group.state == "dead"]
+        outside = [g.name for g in self.groups if g.num_outside and g.state != "dead"]
+        named = [c.kind for c in self.cuts if c.kind in FATAL]
+        parts = [f"{', '.join(dead)} cannot learn"] if dead else []
+        parts += [f"part of {', '.join(outside)} is moved by no optimizer"] if outside else []
+        parts += [] if parts else [f"found {', '.join(named)}"]
+        return f"This run cannot learn as it should: {'; '.join(parts)}."
+
     def raise_if_dead(self) -> None:
-        """Raise if a group cannot learn.
+        """Raise unless everything that should learn does.
 
         Raises:
-            CannotLearnError: With the groups and the cure.
+            DeadGradientError: With the table, the cuts and their cures.
         """
-        if not self.groups:
-            raise CannotLearnError("no weight is trainable. Name one in lora.trainable.")
         if not self.ok:
-            raise CannotLearnError("\n".join(_say(group) for group in _dead(self.groups)))
+            raise DeadGradientError(f"{self.verdict()}\n{self}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `audit.json` holds."""
+        return {
+            "ok": self.ok,
+            "verdict": self.verdict(),
+            "num_parameters": self.num_parameters,
+            "num_touched": self.num_touched,
+            "groups": [asdict(group) for group in self.groups],
+            "cuts": [asdict(cut) for cut in self.cuts],
+            "sentence": self.sentence,
+        }
+
+    def __str__(self) -> str:
+        table = plain_table("What learns, on one batch", COLUMNS, self.rows())
+        return "\n".join([*table, *self.notes()])
 
 
-def _dead(groups: Sequence[GroupReport]) -> list[GroupReport]:
-    return [group for group in groups if group.state == "dead"]
+FATAL = frozenset(
+    {"frozen", "frozen_moved", "adapter_disabled", "adapter_merged", "no_target", "in_place"}
+    | {"nonfinite", "ignored_prompt"}
+)
+"""Kinds that make a report not ok even where every group still has a gradient."""
 
 
-def _say(group: GroupReport) -> str:
-    if group.num_nonfinite:
-        return (
-            f"{group.name}: the gradient of {group.num_nonfinite:,} of {group.num_parameters:,} "
-            "weights is not finite. Run in float32, or look at the data's first images."
-        )
-    return (
-        f"{group.name}: none of its {group.num_parameters:,} trainable weights gets a gradient "
-        "from the loss on a real batch, so it cannot learn. Take it out of lora.trainable, or give "
-        "a loss it has a part in (objective.dice, objective.text)."
-    )
+def _share(part: int, whole: int) -> str:
+    return f"{part:,} of {whole:,} ({part / max(whole, 1):.1%})"
 
 
-COLUMNS = ("group", "weights", "reached by the gradient", "gradient norm", "state")
+def _list(names: Sequence[str]) -> str:
+    rest = len(names) - NUM_NAMED
+    return ", ".join(names[:NUM_NAMED]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:].rstrip(".") + "."
