@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from torch import nn
 from torch.nn import Parameter
 
-from vasculora.core.errors import CannotLearnError
+from vasculora.core.errors import NoTargetError
 from vasculora.model.sa2va import Sa2VA
 
 
@@ -71,7 +71,7 @@ def attach(model: Sa2VA, settings: LoraSettings) -> PeftModel:
         settings: What learns, and how.
 
     Raises:
-        CannotLearnError: If a pattern matches no module.
+        NoTargetError: If a pattern matches no module.
     """
     patterns = _patterns(model, settings)
     _check_patterns(model, patterns)
@@ -192,9 +192,14 @@ def _check_patterns(model: Sa2VA, patterns: dict[str, str]) -> None:
     names = [name for name, _ in model.named_modules()]
     for group, pattern in patterns.items():
         if not any(re.fullmatch(pattern, name) for name in names):
-            raise CannotLearnError(
-                f"{group}: no module matches {pattern!r}, so nothing in it could learn. "
-                f"Modules are named like {_example(names)}."
+            own = group == "mllm_lora"
+            raise NoTargetError(
+                group=group,
+                what=f"no module matches {pattern!r}, so nothing in it could learn. Modules are "
+                f"named like {_example(names)}.",
+                cure="Change lora.target_modules, or leave it out for q, k, v and o."
+                if own
+                else "Take it out of lora.trainable.",
             )
 
 

@@ -129,7 +129,11 @@ class AuditReport:
         ]
 
     def notes(self) -> list[str]:
-        """Return what the table cannot say: the total, unreached tensors, cuts."""
+        """Return what the table cannot say, cuts last."""
+        return [*self.remarks(), *(str(cut) for cut in self.cuts)]
+
+    def remarks(self) -> list[str]:
+        """Return the notes without the cuts: the total, unreached tensors, the sentence."""
         total = _share(self.num_touched, self.num_parameters)
         lines = [f"Reached: {total} trainable weights."] if self.num_parameters else []
         for group in self.groups:
@@ -138,8 +142,8 @@ class AuditReport:
             if group.num_outside:
                 outside = _share(group.num_outside, group.num_parameters)
                 lines.append(f"{group.name}: {outside} are moved by no optimizer.")
-        lines += [f"{name}: {value:.3g}" for name, value in self.sentence.items()]
-        return [*lines, *(str(cut) for cut in self.cuts)]
+        parts = [f"{name.replace('_', ' ')} {value:.3g}" for name, value in self.sentence.items()]
+        return [*lines, f"Sentence: {', '.join(parts)}."] if parts else lines
 
     def verdict(self) -> str:
         """Return the outcome as a sentence."""
