@@ -4,8 +4,10 @@ import os
 import platform
 import random
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,21 +69,38 @@ def set_seed(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def rng_state() -> dict[str, torch.Tensor]:
-    """Return PyTorch's generator states, by device."""
+@dataclass(frozen=True)
+class RngState:
+    """Where every generator of random numbers stands.
+
+    Attributes:
+        python: Of the module `random`.
+        numpy: Of NumPy's global generator.
+        torch: PyTorch's, by device.
+    """
+
+    python: Any
+    numpy: Any
+    torch: dict[str, torch.Tensor]
+
+
+def rng_state() -> RngState:
+    """Return where every generator stands."""
     states = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         states |= {f"cuda:{i}": s for i, s in enumerate(torch.cuda.get_rng_state_all())}
-    return states
+    drawn = np.random.get_state()  # noqa: NPY002 - libraries draw from the global generator
+    return RngState(python=random.getstate(), numpy=drawn, torch=states)
 
 
-def restore_rng_state(states: dict[str, torch.Tensor]) -> None:
-    """Put back what `rng_state` returned; states of GPUs that are not here are left out."""
-    torch.set_rng_state(states["cpu"])
-    if torch.cuda.is_available():
-        for index in range(torch.cuda.device_count()):
-            if f"cuda:{index}" in states:
-                torch.cuda.set_rng_state(states[f"cuda:{index}"], index)
+def restore_rng_state(state: RngState) -> None:
+    """Put back what `rng_state` returned."""
+    random.setstate(state.python)
+    np.random.set_state(state.numpy)  # noqa: NPY002
+    torch.set_rng_state(state.torch["cpu"])
+    for device, drawn in state.torch.items():
+        if device != "cpu":
+            torch.cuda.set_rng_state(drawn, device)
 
 
 def versions() -> dict[str, str]:

@@ -1,112 +1,189 @@
-"""Run a loss once, see which weights its gradient reaches, and put everything back."""
+"""Run a loss once or twice, see which weights its gradient reaches, and put everything back.
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+A first pass measures. Weights that get an exactly zero gradient only because others are zero
+(`lora_A` behind a fresh `lora_B`, a block behind a gate that starts at 0) are proved alive by a
+second pass, in which those zeros have moved the way their own gradient points. Only where something
+is still dead, a third pass is followed operation by operation to find the cut.
+"""
 
-import torch
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
 from torch import Tensor, nn
 from torch.nn import Parameter
+from torch.optim import Optimizer
 
-from vasculora.core.runtime import restore_rng_state, rng_state
-from vasculora.engine.audit.report import AuditReport, GroupReport
+from vasculora.engine.audit.diagnosis import Case, diagnose
+from vasculora.engine.audit.findings import cut
+from vasculora.engine.audit.groups import Patterns, group_parameters
+from vasculora.engine.audit.guard import Guard, address, guarded
+from vasculora.engine.audit.optimizer import moving, optimizer_cuts, trial_updates, unwrapped
+from vasculora.engine.audit.reach import Reach, backward, best, is_told, measure, move
+from vasculora.engine.audit.report import AuditReport, Cut, GroupReport
+from vasculora.model.adapters import adapter_faults
 
-NOISE_FLOOR = 1e-10
-"""Gradients below this share of the largest one are float noise: softmax cannot see a key's
-bias."""
+NUDGE = 1e-3
+"""How far zeros move for the second pass."""
 
 
 def audit_gradients(
     model: nn.Module,
     loss_fn: Callable[[], Tensor],
-    groups: Mapping[str, Mapping[str, Parameter]],
+    optimizer: Optimizer | None = None,
+    groups: Patterns | None = None,
 ) -> AuditReport:
-    """Return, group by group, which trainable weights the loss can move.
+    """Return which weights a loss can move, and where the path to the others is cut.
 
-    LoRA's `lora_A` gets an exactly zero gradient as long as `lora_B` is zero, as it is at the
-    start. So every all-zero `lora_B` is nudged for the probe; a path that is cut stays cut.
-    Weights, gradients, random numbers and training mode are put back.
+    The loss is run up to four times. Weights, buffers, gradients, the optimizer, random numbers,
+    training modes and hooks are put back bit for bit.
 
     Args:
-        model: The model, as it is about to be trained.
-        loss_fn: Runs it on a real batch and returns the loss.
-        groups: Trainable weights by group and name.
+        model: Any model, in the mode it will be trained in.
+        loss_fn: Runs it on a real batch and returns the loss: one number, with its graph.
+        optimizer: What will move the weights; None leaves the question open.
+        groups: Group to patterns searched in weights' names; None goes by top module, LoRA apart.
+
+    Raises:
+        ValueError: If a pattern is in no weight's name, or the loss is not one number.
     """
-    with _restored(model), _nudged(groups):
-        model.train()
-        for param in model.parameters():
-            param.grad = None
-        loss = loss_fn()
-        if loss.requires_grad:
-            loss.backward()
-        floor = NOISE_FLOOR * max(
-            (_peak(p) for g in groups.values() for p in g.values()), default=0
+    optimizer = None if optimizer is None else unwrapped(optimizer)
+    members = group_parameters(model, groups)
+    learners = {n: p for g in members.values() for n, p in g.items() if p.requires_grad}
+    with guarded(model, optimizer) as guard:
+        outcome = _probe(loss_fn, learners, guard, optimizer, members)
+        cuts = _frozen_writes(model, members, guard)
+        guard.put_back()
+        reports = _reports(members, outcome, optimizer)
+        cuts = [*_standing_cuts(model, optimizer, members), *cuts]
+        case = Case(
+            model=model,
+            loss_fn=loss_fn,
+            groups=members,
+            states={name: reach.state for name, reach in outcome.reach.items()},
+            dead=tuple(report.name for report in reports if report.state == "dead"),
+            nudges=outcome.nudges,
+            guard=guard,
         )
-        return AuditReport(groups=tuple(_report(n, g, floor) for n, g in groups.items()))
+        if outcome.fault is not None or any(s != "touched" for s in case.states.values()):
+            cuts = [*cuts, *diagnose(case)]
+    return AuditReport(groups=tuple(reports), cuts=tuple(dict.fromkeys(cuts)))
 
 
-def _report(name: str, params: Mapping[str, Parameter], floor: float) -> GroupReport:
-    counts = {"touched": 0, "zero": 0, "none": 0, "nonfinite": 0}
-    squares = 0.0
-    for param in params.values():
-        state = _state(param, floor)
-        counts[state] += param.numel()
-        if state == "touched" and param.grad is not None:
-            squares += float(param.grad.float().square().sum())
+@dataclass
+class _Outcome:
+    """What the measuring passes found."""
+
+    reach: dict[str, Reach]
+    updates: dict[str, float] | None = None
+    nudges: dict[str, Tensor] = field(default_factory=dict)
+    fault: Exception | None = None
+
+
+def _probe(
+    loss_fn: Callable[[], Tensor],
+    learners: Mapping[str, Parameter],
+    guard: Guard,
+    optimizer: Optimizer | None,
+    members: Mapping[str, Mapping[str, Parameter]],
+) -> _Outcome:
+    """Measure once, and once more with zeros moved where something stayed untouched."""
+    try:
+        reach = _pass(loss_fn, learners, guard)
+        nudges = _nudges(learners, reach)
+        updates = None
+        if optimizer is not None and all(r.state != "nonfinite" for r in reach.values()):
+            updates = trial_updates(optimizer, members)
+        if nudges and any(r.state in ("zero", "none") for r in reach.values()):
+            guard.put_back()
+            move(learners, nudges)
+            reach = best(reach, _pass(loss_fn, learners, guard))
+        else:
+            nudges = {}
+    except RuntimeError as fault:
+        if not is_told(fault):
+            raise
+        return _Outcome(reach={name: Reach("none") for name in learners}, fault=fault)
+    return _Outcome(reach=reach, updates=updates, nudges=nudges)
+
+
+def _pass(
+    loss_fn: Callable[[], Tensor], learners: Mapping[str, Parameter], guard: Guard
+) -> dict[str, Reach]:
+    guard.clear_grads()
+    backward(loss_fn())
+    return measure(learners)
+
+
+def _nudges(learners: Mapping[str, Parameter], reach: Mapping[str, Reach]) -> dict[str, Tensor]:
+    """Return how far each all-zero tensor that has a gradient will have moved soon."""
+    return {
+        name: param.grad.detach() * (-NUDGE / reach[name].peak)
+        for name, param in learners.items()
+        if reach[name].state == "touched" and param.grad is not None and not param.detach().any()
+    }
+
+
+def _frozen_writes(
+    model: nn.Module, members: Mapping[str, Mapping[str, Parameter]], guard: Guard
+) -> list[Cut]:
+    """Return which frozen weights were written to while the loss and the step ran."""
+    cuts = []
+    for name, param in model.named_parameters():
+        if param.requires_grad or address(param.data) not in guard.writes:
+            continue
+        groups = tuple(g for g, params in members.items() if name in params)
+        place = guard.writes[address(param.data)]
+        cuts.append(cut("frozen_moved", place, module=name.rpartition(".")[0], groups=groups))
+    return cuts
+
+
+def _standing_cuts(
+    model: nn.Module,
+    optimizer: Optimizer | None,
+    members: Mapping[str, Mapping[str, Parameter]],
+) -> list[Cut]:
+    """Return what is wrong before anything runs: with the optimizer, with adapters."""
+    cuts = [] if optimizer is None else optimizer_cuts(model, optimizer, members)
+    for fault in adapter_faults(model):
+        layers = f"{fault.num_layers} layers" if fault.num_layers else f"{fault.module!r}"
+        concerned = tuple(
+            g for g, params in members.items() if any(n.startswith(fault.module) for n in params)
+        )
+        cuts.append(cut(fault.kind, module=fault.module, groups=concerned, detail=layers))
+    return cuts
+
+
+def _reports(
+    members: Mapping[str, Mapping[str, Parameter]],
+    outcome: _Outcome,
+    optimizer: Optimizer | None,
+) -> list[GroupReport]:
+    moved = None if optimizer is None else moving(optimizer)
+    return [_report(name, params, outcome, moved) for name, params in members.items() if params]
+
+
+def _report(
+    name: str, params: Mapping[str, Parameter], outcome: _Outcome, moved: set[int] | None
+) -> GroupReport:
+    learning = {n: p for n, p in params.items() if p.requires_grad}
+    counts = dict.fromkeys(("touched", "zero", "none", "nonfinite"), 0)
+    for n, p in learning.items():
+        counts[outcome.reach[n].state] += p.numel()
+    outside = () if moved is None else (p for p in learning.values() if id(p) not in moved)
+    updates = outcome.updates or {}
     return GroupReport(
         name=name,
-        num_parameters=sum(counts.values()),
-        grad_norm=squares**0.5,
+        num_parameters=sum(p.numel() for p in (learning or params).values()),
+        num_outside=sum(p.numel() for p in outside),
+        grad_norm=sum(outcome.reach[n].square for n in learning) ** 0.5,
+        update_ratio=updates.get(name),
+        state=_state(counts) if learning else "frozen",
+        unreached=tuple(n for n in learning if outcome.reach[n].state != "touched"),
         **{f"num_{state}": count for state, count in counts.items()},
     )
 
 
-def _state(param: Parameter, floor: float) -> str:
-    if param.grad is None:
-        return "none"
-    if not torch.isfinite(param.grad).all():
-        return "nonfinite"
-    return "touched" if _peak(param) > floor else "zero"
-
-
-def _peak(param: Parameter) -> float:
-    """Return the largest finite size of a gradient's entries; 0 where there is none."""
-    if param.grad is None:
-        return 0.0
-    return float(param.grad.detach().float().abs().nan_to_num(0, 0, 0).max())
-
-
-@contextmanager
-def _nudged(groups: Mapping[str, Mapping[str, Parameter]]) -> Iterator[None]:
-    """Make every all-zero `lora_B` small and random for a while."""
-    nudged = []
-    generator = torch.Generator().manual_seed(0)
-    for params in groups.values():
-        for name, param in params.items():
-            if "lora_B" in name and not param.detach().any():
-                nudged.append(param)
-                noise = torch.randn(param.shape, generator=generator) * 1e-3
-                param.data.copy_(noise)
-    try:
-        yield
-    finally:
-        for param in nudged:
-            param.data.zero_()
-
-
-@contextmanager
-def _restored(model: nn.Module) -> Iterator[None]:
-    """Put gradients, random numbers, buffers and training modes back afterwards."""
-    grads = {name: param.grad for name, param in model.named_parameters()}
-    modes = {module: module.training for module in model.modules()}
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    states = rng_state()
-    try:
-        yield
-    finally:
-        for name, param in model.named_parameters():
-            param.grad = grads[name]
-        for name, buffer in model.named_buffers():
-            buffer.copy_(buffers[name])
-        for module, mode in modes.items():
-            module.training = mode
-        restore_rng_state(states)
+def _state(counts: Mapping[str, int]) -> str:
+    if counts["nonfinite"] or not counts["touched"]:
+        return "dead"
+    return "partial" if counts["zero"] or counts["none"] else "learns"

@@ -8,10 +8,11 @@ from vasculora.core.errors import DeadGradientError
 from vasculora.core.tables import plain_table
 from vasculora.engine.audit.kinds import KINDS
 
-COLUMNS = ("group", "weights", "reached by the gradient", "gradient norm", "update / weight")
-COLUMNS += ("state",)
+COLUMNS = ("group", "weights", "reached", "gradient", "update", "state")
 NUM_NAMED = 3
 """Tensors of a group that are listed by name in the table's notes."""
+NUM_PARTS = 4
+"""Parts of a dotted name that are shown there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +121,7 @@ class AuditReport:
             (
                 group.name,
                 f"{group.num_parameters:,}",
-                _share(group.num_touched, group.num_parameters),
+                f"{group.num_touched:,} ({group.num_touched / max(group.num_parameters, 1):.1%})",
                 f"{group.grad_norm:.3g}",
                 "-" if group.update_ratio is None else f"{group.update_ratio:.2g}",
                 group.state,
@@ -139,9 +140,12 @@ class AuditReport:
         for group in self.groups:
             if group.state == "partial":
                 lines.append(f"{group.name}: not reached: {_list(group.unreached)}.")
-            if group.num_outside:
-                outside = _share(group.num_outside, group.num_parameters)
-                lines.append(f"{group.name}: {outside} are moved by no optimizer.")
+        outside = [
+            f"{_share(group.num_outside, group.num_parameters)} of {group.name}"
+            for group in self.groups
+            if group.num_outside
+        ]
+        lines += [f"Moved by no optimizer: {', '.join(outside)}."] if outside else []
         parts = [f"{name.replace('_', ' ')} {value:.3g}" for name, value in self.sentence.items()]
         return [*lines, f"Sentence: {', '.join(parts)}."] if parts else lines
 
@@ -153,10 +157,10 @@ class AuditReport:
             return "No weight is trainable, so nothing can learn."
         dead = [group.name for group in self.groups if group.state == "dead"]
         outside = [g.name for g in self.groups if g.num_outside and g.state != "dead"]
-        named = [c.kind for c in self.cuts if c.kind in FATAL]
+        named = dict.fromkeys(KINDS[c.kind].what for c in self.cuts if c.kind in FATAL)
         parts = [f"{', '.join(dead)} cannot learn"] if dead else []
-        parts += [f"part of {', '.join(outside)} is moved by no optimizer"] if outside else []
-        parts += [] if parts else [f"found {', '.join(named)}"]
+        parts += [f"no optimizer moves all of {', '.join(outside)}"] if outside else []
+        parts += [] if parts else named
         return f"This run cannot learn as it should: {'; '.join(parts)}."
 
     def raise_if_dead(self) -> None:
@@ -198,7 +202,13 @@ def _share(part: int, whole: int) -> str:
 
 def _list(names: Sequence[str]) -> str:
     rest = len(names) - NUM_NAMED
-    return ", ".join(names[:NUM_NAMED]) + (f" and {rest} more" if rest > 0 else "")
+    return ", ".join(map(_end, names[:NUM_NAMED])) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _end(name: str) -> str:
+    """Return the last parts of a long dotted name, which tell its siblings apart."""
+    parts = name.split(".")
+    return name if len(parts) <= NUM_PARTS else "..." + ".".join(parts[-NUM_PARTS:])
 
 
 def _sentence(text: str) -> str:

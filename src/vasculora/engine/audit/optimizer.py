@@ -1,0 +1,96 @@
+"""What the optimizer will move: membership, learning rates, and one step on trial."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import Parameter
+from torch.optim import Optimizer
+
+from vasculora.engine.audit.findings import cut
+from vasculora.engine.audit.guard import spare_optimizer
+from vasculora.engine.audit.report import Cut
+
+Groups = Mapping[str, Mapping[str, Parameter]]
+
+
+def unwrapped(optimizer: Optimizer) -> Optimizer:
+    """Return the optimizer itself: accelerate's wrapper steps only when it chooses to."""
+    return getattr(optimizer, "optimizer", optimizer)
+
+
+def moving(optimizer: Optimizer) -> set[int]:
+    """Return the ids of the weights that have a learning rate above zero."""
+    return {id(p) for g in optimizer.param_groups if _peak_lr(g) > 0 for p in g["params"]}
+
+
+def optimizer_cuts(model: nn.Module, optimizer: Optimizer, groups: Groups) -> list[Cut]:
+    """Return what is wrong between a model's weights and the optimizer's."""
+    held = {id(p): p for g in optimizer.param_groups for p in g["params"]}
+    own = {id(p) for p in model.parameters()}
+    strays = [p for key, p in held.items() if key not in own]
+    moved = moving(optimizer)
+    cuts: list[Cut] = []
+    for group, params in groups.items():
+        learning = {n: p for n, p in params.items() if p.requires_grad}
+        absent = {n: p for n, p in learning.items() if id(p) not in held}
+        replaced = [n for n, p in absent.items() if any(p.shape == s.shape for s in strays)]
+        cuts += _cut("replaced_parameter", group, replaced)
+        cuts += _cut("not_in_optimizer", group, [n for n in absent if n not in replaced])
+        cuts += _cut(
+            "zero_lr",
+            group,
+            [n for n, p in learning.items() if id(p) in held and id(p) not in moved],
+        )
+    frozen = {n: p for n, p in model.named_parameters() if id(p) in held and not p.requires_grad}
+    for group in _groups_of(frozen, groups):
+        own_names = [n for n in frozen if n in groups.get(group, {})] or list(frozen)
+        cuts += _cut("frozen", group, own_names, "the optimizer holds them, so they were to learn")
+    return cuts
+
+
+def _groups_of(frozen: Mapping[str, Parameter], groups: Groups) -> list[str]:
+    if not frozen:
+        return []
+    return [g for g, params in groups.items() if any(n in params for n in frozen)] or ["other"]
+
+
+def _cut(kind: str, group: str, names: list[str], remark: str = "") -> Iterator[Cut]:
+    if names:
+        count = f"{len(names)} tensors, first {names[0]}"
+        detail = f"{count}; {remark}" if remark else count
+        yield cut(kind, module=names[0].rpartition(".")[0], groups=(group,), detail=detail)
+
+
+def trial_updates(optimizer: Optimizer, groups: Groups) -> dict[str, float] | None:
+    """Return, by group, the norm of one step over the norm of the weights; None if none is tried.
+
+    Uses the gradients that are there and the rate that warm-up ends at. The step is really taken:
+    weights are put back by whoever guards them; the optimizer's own state is not touched. One that
+    asks for a closure (LBFGS) is not tried.
+    """
+    if type(optimizer).step is torch.optim.LBFGS.step:
+        return None
+    learning = {g: [p for p in params.values() if p.requires_grad] for g, params in groups.items()}
+    before = {g: [p.detach().clone() for p in params] for g, params in learning.items()}
+    with spare_optimizer(optimizer) as spare:
+        for group in spare.param_groups:
+            group["lr"] = _peak_lr(group)
+        type(spare).step(spare)
+    return {
+        g: _ratio([p.detach() for p in params], before[g])
+        for g, params in learning.items()
+        if params
+    }
+
+
+def _ratio(after: list[torch.Tensor], before: list[torch.Tensor]) -> float:
+    moved = sum(float((a - b).double().square().sum()) for a, b in zip(after, before, strict=True))
+    size = sum(float(b.double().square().sum()) for b in before)
+    return (moved / size) ** 0.5 if size else float("inf") if moved else 0.0
+
+
+def _peak_lr(group: Mapping[str, Any]) -> float:
+    """Return the rate a group has, or had before its schedule began: warm-up may start at zero."""
+    return max(float(group["lr"]), float(group.get("initial_lr", 0.0)))
