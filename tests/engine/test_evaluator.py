@@ -28,8 +28,10 @@ def test_scores_are_those_of_the_models_own_answers(predictor, samples):
     found = evaluate(predictor, samples, batch_size=2)
     assert [case.case_id for case in found.cases] == ["xray0", "octa1", "fundus2"]
     assert 0 < found.mean()["dice"] < 1
-    for case, sample in zip(found.cases, samples, strict=True):
-        mask = predictor(sample.image, sample.phrases[0]).mask
+    for case, mean_prob, sample in zip(found.cases, found.mean_probs, samples, strict=True):
+        prediction = predictor(sample.image, sample.phrases[0])
+        mask = prediction.mask
+        assert mean_prob == pytest.approx(float(prediction.prob.mean()), abs=1e-4)
         assert case.seg_found
         assert case.group == sample.group
         assert score(mask, sample.masks[0]) == pytest.approx(
@@ -89,7 +91,8 @@ def test_means_ranks_and_the_file_by_hand():
         )
 
     evaluation = Evaluation(
-        cases=(case("b", 0.2, True), case("c", 0.8, True), case("a", 0.2, False))
+        cases=(case("b", 0.2, True), case("c", 0.8, True), case("a", 0.2, False)),
+        mean_probs=(0.1, 0.4, 0.0),
     )
     assert evaluation.seg_rate == pytest.approx(2 / 3)
     assert [c.case_id for c in evaluation.ranked()] == ["c", "a", "b"]

@@ -33,7 +33,8 @@ def evaluation(dice, sensitivity=0.5, seg_found=(True, True)):
                 seg_found=found,
             )
             for index, found in enumerate(seg_found)
-        )
+        ),
+        mean_probs=(0.5,) * len(seg_found),
     )
 
 

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 
+import numpy as np
+
 from vasculora.core.types import Prediction, Sample
 from vasculora.metrics.mask import METRICS, score
 from vasculora.model.predictor import Predictor
@@ -34,9 +36,16 @@ class CaseScore:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All cases of an evaluation."""
+    """All cases of an evaluation.
+
+    Attributes:
+        cases: Their scores.
+        mean_probs: Mean probability of each, in double precision: tells whether a prediction has
+            moved where its scores have not.
+    """
 
     cases: tuple[CaseScore, ...]
+    mean_probs: tuple[float, ...]
 
     @property
     def seg_rate(self) -> float:
@@ -81,15 +90,17 @@ def evaluate(
     Raises:
         ValueError: If there are no samples.
     """
-    scores = []
+    scores: list[CaseScore] = []
+    mean_probs: list[float] = []
     asked = (question for sample in samples for question in questions(sample))
     while batch := list(islice(asked, batch_size)):
         for sample, prediction in zip(batch, _predict(predictor, batch), strict=True):
             scores.append(_score(sample, prediction))
+            mean_probs.append(float(prediction.prob.mean(dtype=np.float64)))
             on_case(scores[-1])
     if not scores:
         raise ValueError("there is nothing to evaluate: this part of the data holds no images.")
-    return Evaluation(cases=tuple(scores))
+    return Evaluation(cases=tuple(scores), mean_probs=tuple(mean_probs))
 
 
 def _predict(predictor: Predictor, batch: Sequence[Sample]) -> list[Prediction]:

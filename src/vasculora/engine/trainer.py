@@ -5,6 +5,7 @@ divided by the whole step's counts, so four batches of one image give the gradie
 four. The trainer is handed finished parts and knows no configuration.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from vasculora.core.errors import CannotLearnError
 from vasculora.core.types import Batch, LossTerms
+from vasculora.engine.sentinel import Sentinel
 from vasculora.losses.objective import Objective
 
 
@@ -68,6 +70,7 @@ class Trainer:
         schedule: Its learning rate, by step.
         accumulation: Microbatches in a step.
         max_grad_norm: Norm that gradients are clipped to.
+        sentinel: Watches that weights move; without one, what is not finite still stops the run.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class Trainer:
         schedule: LRScheduler,
         accumulation: int = 1,
         max_grad_norm: float = 1.0,
+        sentinel: Sentinel | None = None,
     ) -> None:
         self.accelerator = accelerator
         self.model = model
@@ -88,6 +92,7 @@ class Trainer:
         self.schedule = schedule
         self.accumulation = accumulation
         self.max_grad_norm = max_grad_norm
+        self.sentinel = sentinel
 
     def run_epoch(
         self, batches: Iterable[Batch], on_step: Callable[[int, LossTerms], None]
@@ -99,18 +104,24 @@ class Trainer:
             on_step: Called after every microbatch with its number of images and its loss terms.
 
         Raises:
-            CannotLearnError: If a loss or a gradient is not finite.
+            CannotLearnError: If a loss or a gradient is not finite (a sentinel that only warns
+                leaves such a step out), no step was made at all, or the sentinel sees that nothing
+                moves.
         """
         self.model.train()
         start = time.perf_counter()
         tally = _Tally()
+        if self.sentinel is not None:
+            self.sentinel.begin_epoch()
         for window in _windows(batches, self.accumulation):
             counts = self._counts(window)
+            done: list[LossTerms] = []
             for batch in window:
-                terms = self._backward(batch.to(self.accelerator.device), counts)
-                tally.add(terms, batch.num_images)
-                on_step(batch.num_images, terms)
-            self._step(window)
+                done.append(self._backward(batch.to(self.accelerator.device), counts))
+                on_step(batch.num_images, done[-1])
+            tally.add_window(window, done, stepped=self._step(window, done))
+        if tally.num_steps == 0:
+            raise CannotLearnError(_NO_STEP.format(num_images=tally.num_seen))
         return tally.stats(seconds=time.perf_counter() - start)
 
     def state(self) -> dict[str, Any]:
@@ -162,18 +173,25 @@ class Trainer:
         self.accelerator.backward(terms.total(counts) * self.accelerator.num_processes)
         return terms
 
-    def _step(self, window: list[Batch]) -> None:
+    def _step(self, window: list[Batch], done: list[LossTerms]) -> bool:
+        """Step, and return whether: what is not finite is told and left out, if it may be."""
         params = [p for group in self.optimizer.param_groups for p in group["params"]]
         norm = self.accelerator.clip_grad_norm_(params, self.max_grad_norm)
-        if norm is not None and not torch.isfinite(norm):
-            cases = ", ".join(case for batch in window for case in batch.case_ids)
-            raise CannotLearnError(
-                f"the gradient is not finite after a step on {cases}. Lower optim.lr, or look at "
-                "these images with `vasculora predict`; nothing has been stepped."
-            )
+        if not _is_finite(done, norm):
+            self._complain(_explain_nonfinite(window, done))
+            self.optimizer.zero_grad(set_to_none=True)
+            return False
         self.optimizer.step()
+        if self.sentinel is not None:
+            self.sentinel.after_step()
         self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
+        return True
+
+    def _complain(self, fault: str) -> None:
+        if self.sentinel is None:
+            raise CannotLearnError(fault)
+        self.sentinel.complain(fault)
 
     def _counts(self, window: list[Batch]) -> dict[str, int]:
         """Return the counts of a whole step, over its microbatches and all processes."""
@@ -194,8 +212,18 @@ class _Tally:
         self._dice = 0.0
         self._num_masks = 0
         self._num_images = 0
+        self.num_seen = 0
+        self.num_steps = 0
 
-    def add(self, terms: LossTerms, num_images: int) -> None:
+    def add_window(self, window: list[Batch], done: list[LossTerms], *, stepped: bool) -> None:
+        """Add the microbatches of a step; of one that was left out, the images alone."""
+        self.num_seen += sum(batch.num_images for batch in window)
+        self.num_steps += stepped
+        for batch, terms in zip(window, done, strict=True):
+            if stepped:
+                self._add(terms, batch.num_images)
+
+    def _add(self, terms: LossTerms, num_images: int) -> None:
         for name, value in terms.sums.items():
             self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value.detach()
             self._counts[name] = self._counts.get(name, 0) + terms.counts[name]
@@ -219,3 +247,33 @@ def _windows(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
     iterator = iter(batches)
     while window := list(islice(iterator, size)):
         yield window
+
+
+def _is_finite(done: list[LossTerms], norm: Tensor | None) -> bool:
+    """Return whether every loss part and the gradient's norm are; one wait for the device."""
+    total = torch.stack([part.detach() for terms in done for part in terms.sums.values()]).sum()
+    return bool(torch.isfinite(total if norm is None else total + norm))
+
+
+def _explain_nonfinite(window: list[Batch], done: list[LossTerms]) -> str:
+    """Return which loss part of which images is not finite, or that the gradient alone is not."""
+    for batch, terms in zip(window, done, strict=True):
+        values = {name: float(part.detach()) for name, part in terms.sums.items()}
+        bad = [f"{name}: {value}" for name, value in values.items() if not math.isfinite(value)]
+        if bad:
+            what, cases = f"loss is not finite ({', '.join(bad)})", batch.case_ids
+            break
+    else:
+        what = "gradient is not finite, though the loss is,"
+        cases = tuple(case for batch in window for case in batch.case_ids)
+    return (
+        f"the {what} after a step on {', '.join(cases)}. Lower optim.lr, or look at these images "
+        "with `vasculora predict`; nothing has been stepped."
+    )
+
+
+_NO_STEP = (
+    "an epoch went by without a single optimizer step: {num_images} images came, and every step on "
+    "them was left out. Expected one step at least; mend what the warnings name, or give the "
+    "training part of the data some images."
+)

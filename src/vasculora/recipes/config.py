@@ -90,6 +90,9 @@ class FinetuneConfig(BaseModel):
     """How big a step is."""
     trainer: TrainerConfig = TrainerConfig()
     """How long, and in what portions."""
+    sentinel: Literal["stop", "warn", "off"] = "stop"
+    """What to do where weights, losses or scores stand still: end the run with exit code 3, only
+    say so, or not look."""
     eval_batch_size: int = Field(default=8, ge=1)
     """Images predicted together when the model is scored."""
     seed: int = 0
