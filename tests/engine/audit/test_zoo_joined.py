@@ -23,12 +23,13 @@ from tests.engine.audit.zoo.joined import (
     SEED,
     TWINS,
     Setting,
+    patterns,
     through_library_generate,
 )
 
 from vasculora.core.runtime import set_seed
 from vasculora.losses.objective import Objective, ObjectiveConfig
-from vasculora.model.lora import GROUPS, LoraSettings, attach
+from vasculora.model.lora import LoraSettings, attach
 from vasculora.model.pretrained import open_model
 
 
@@ -172,14 +173,15 @@ def tied(setting):
     """The text head is the embedding, both open beside the adapters."""
     embedding = setting.base.mllm.get_input_embeddings()
     setting.base.mllm.lm_head.weight = embedding.weight
+    groups = patterns(setting.model) | {"words": "embed_tokens|lm_head"}
     embedding.weight.requires_grad_(True)
-    return Case(setting.model, setting.loss, groups=GROUPS | {"words": "embed_tokens|lm_head"})
+    return Case(setting.model, setting.loss, groups=groups)
 
 
 def with_optimizer(setting):
     learning = [p for p in setting.model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(learning, lr=1e-3)
-    return Case(setting.model, setting.loss, optimizer, GROUPS)
+    return Case(setting.model, setting.loss, optimizer, patterns(setting.model))
 
 
 def plainly(setting):

@@ -5,7 +5,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from tests.engine.audit.zoo.carriers import Net, Two, aside, early, inputs, late, truth
-from tests.engine.audit.zoo.case import Case, Fault
+from tests.engine.audit.zoo.case import Case, Fault, Place
 from torch import Tensor, nn
 
 # --- the function is flat where its input lies
@@ -320,6 +320,7 @@ FIGURES = [
         partial(drowned, 1e-13),
         drowned,
         ("right",),
+        places=(Place("vanishing", "carriers.py"),),
         twins=(partial(drowned, 1e-3),),
     ),
     Fault(

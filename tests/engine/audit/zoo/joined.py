@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from vasculora.core.types import Batch, Output
 from vasculora.losses.objective import Objective
 from vasculora.model.grounding import best_candidate, decode_masks, encode_image
-from vasculora.model.lora import GROUPS
+from vasculora.model.lora import GROUPS, trainable_groups
 from vasculora.model.sa2va import Sa2VA
 
 
@@ -36,11 +36,16 @@ class Setting:
 
     def case(self, loss_fn: Callable[[], Tensor]) -> Case:
         """Return the case of a loss, its groups named as the package names them."""
-        return Case(self.model, loss_fn, groups=GROUPS)
+        return Case(self.model, loss_fn, groups=patterns(self.model))
 
     def loss(self) -> Tensor:
         """Return the ordinary loss."""
         return self.objective(self.model(self.batch), self.batch).total()
+
+
+def patterns(model: nn.Module) -> dict[str, str]:
+    """Return the package's own patterns of the groups that learn."""
+    return {name: GROUPS[name] for name in trainable_groups(model)}
 
 
 def healthy(setting: Setting) -> Case:

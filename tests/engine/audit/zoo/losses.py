@@ -53,7 +53,7 @@ def weight_in_a_tensor(weight: float) -> Case:
 
     def loss() -> Tensor:
         left, right = model(x)
-        parts = torch.stack([F.mse_loss(left, y), F.mse_loss(right, y)])
+        parts = torch.stack([F.mse_loss(left, y), F.mse_loss(right, y)])  # or
         return parts @ weights  # cut
 
     return Case(model, loss)
@@ -116,7 +116,7 @@ def empty_index(num: int) -> Case:
     def loss() -> Tensor:
         left, right = model(x)
         found = right.index_select(0, rows)  # cut
-        return F.mse_loss(left, y) + found.square().sum()
+        return F.mse_loss(left, y) + found.square().sum()  # or
 
     return Case(model, loss)
 
@@ -157,7 +157,7 @@ class Branches(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         answer = self.trunk(x)
         if self.wanted:  # maybe
-            answer = answer + self.branch(x)
+            answer = answer + self.branch(x)  # or
         return answer
 
 
@@ -224,9 +224,10 @@ def statistics_of_the_target() -> Case:
     def loss() -> Tensor:
         answer = model(x)  # cut # or constant_loss
         note(answer)
-        return F.mse_loss(y, y.mean().expand(y.shape)).requires_grad_(True)  # also detached_leaf
+        loss = F.mse_loss(y, y.mean().expand(y.shape))  # or constant_loss
+        return loss.requires_grad_(True)  # also detached_leaf # or constant_loss
 
-    return Case(model, loss)
+    return Case(model, loss, groups={"layer": "."})
 
 
 def answer_of_an_earlier_batch() -> Case:
@@ -236,9 +237,9 @@ def answer_of_an_earlier_batch() -> Case:
     def loss() -> Tensor:
         answer = model(x + 1)  # cut # or constant_loss
         note(answer.shape)
-        return F.mse_loss(kept["answer"], y)
+        return F.mse_loss(kept["answer"], y)  # or constant_loss
 
-    return Case(model, loss)
+    return Case(model, loss, groups={"layer": "."})
 
 
 def answer_of_this_batch() -> Case:
@@ -258,7 +259,7 @@ def answer_of_another_model() -> Case:
     """The loss has a graph: that of a copy of the model."""
     model, x, y = Net(), inputs(), truth()
     stale = copy.deepcopy(model)
-    return Case(model, lambda: F.mse_loss(stale(x), y))
+    return Case(model, lambda: F.mse_loss(stale(x), y))  # or
 
 
 def answer_beside_another_model() -> Case:
@@ -429,6 +430,7 @@ LOSSES = [
     Fault(
         "the answer of another model",
         "constant_loss",
+        answer_of_another_model,
         answer_of_another_model,
         dead=ALL,
         places=(Place("constant_loss"), Place("branch_not_taken"), Place("other_tensor")),

@@ -394,6 +394,7 @@ MODES = [
         places=(
             Place("inference_mode", "somebodys_library.py", line_of("with torch"), ("embed",)),
         ),
+        also=("branch_not_taken",),  # the last layer is not asked at all
     ),
     Fault(
         "states of transformers' generate",

@@ -53,7 +53,7 @@ def data(h: Tensor) -> Tensor:
 
 
 def data_then_variable(h: Tensor) -> Tensor:
-    leaf = torch.autograd.Variable(h.data, requires_grad=True)  # cut # also data
+    leaf = torch.autograd.Variable(h.data, requires_grad=True)  # cut # or data
     return leaf * 1
 
 

@@ -152,13 +152,13 @@ class Moving(nn.Module):
         torch.manual_seed(13)
         self.online = nn.Linear(6, 3)
         self.follower = nn.Linear(6, 3).requires_grad_(False)
-        self.buffers = buffers
+        self.by_buffers = buffers
         if buffers:
             del self.follower
             self.register_buffer("kept", torch.randn(3, 6))
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.buffers:
+        if self.by_buffers:
             self.kept.lerp_(self.online.weight.detach(), 0.1)
             return F.mse_loss(self.online(x), F.linear(x, self.kept))
         with torch.no_grad():
@@ -232,6 +232,7 @@ WRITES = [
             op,
             module="middle",
             twins=(partial(early, copy_overwritten), partial(aside, op)),
+            refused=True,
         )
         for op in SAVED
     ),
