@@ -29,7 +29,7 @@ def test_help_is_quick_and_the_module_is_the_program():
     text = run("-m", "vasculora", "--help")
     seconds = time.perf_counter() - start
     assert "Usage: vasculora [OPTIONS] COMMAND" in text or "Usage: python -m vasculora" in text
-    for command in ("finetune", "evaluate", "predict", "data", "pretrain", "demo"):
+    for command in ("finetune", "audit", "evaluate", "predict", "data", "pretrain", "demo"):
         assert command in text
     assert seconds < 2  # half a second on a quiet machine
 
@@ -38,6 +38,8 @@ def test_the_public_names():
     assert vasculora.Predictor.__module__ == "vasculora.model.predictor"
     assert vasculora.Sa2VA.__name__ == "Sa2VA"
     assert vasculora.Prediction.__name__ == "Prediction"
+    assert vasculora.audit_gradients.__module__ == "vasculora.engine.audit.probe"
+    assert issubclass(vasculora.DeadGradientError, RuntimeError)
     assert set(vasculora.__all__) <= set(dir(vasculora))
     with pytest.raises(AttributeError, match="no attribute 'Predictr'"):
         _ = vasculora.Predictr

@@ -8,16 +8,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vasculora.core.errors import DeadGradientError
     from vasculora.core.types import Prediction
+    from vasculora.engine.audit.probe import audit_gradients
     from vasculora.model.predictor import Predictor
     from vasculora.model.sa2va import Sa2VA
 
-__all__ = ["Prediction", "Predictor", "Sa2VA"]
+__all__ = ["DeadGradientError", "Prediction", "Predictor", "Sa2VA", "audit_gradients"]
 
 _HOMES = {
+    "DeadGradientError": "vasculora.core.errors",
     "Prediction": "vasculora.core.types",
     "Predictor": "vasculora.model.predictor",
     "Sa2VA": "vasculora.model.sa2va",
+    "audit_gradients": "vasculora.engine.audit.probe",
 }
 
 

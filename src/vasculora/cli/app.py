@@ -17,7 +17,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from vasculora.cli.render import Reporter, render_error
+from vasculora.cli.render import Reporter, make_console, render_error, render_json
 
 FAILED, BAD_INPUT, CANNOT_LEARN, INTERRUPTED, TERMINATED = 1, 2, 3, 130, 143
 
@@ -96,6 +96,18 @@ ModelArgument = Annotated[
         metavar="MODEL", help="[bold]nano[/bold], a base model's folder or a run's folder."
     ),
 ]
+Trainable = Annotated[
+    str | None,
+    typer.Option(
+        metavar="A,B",
+        help="What learns, of mllm_lora, projector, mask_decoder, mask_decoder_lora and "
+        "grounding_lora.",
+    ),
+]
+Preset = Annotated[
+    str | None,
+    typer.Option(help="Settings of a name: [bold]seed[/bold] or [bold]light[/bold]."),
+]
 Gpu = Annotated[
     int | None,
     typer.Option(metavar="N", help="Index of the GPU; without it the first one, or the CPU."),
@@ -143,18 +155,8 @@ def finetune(
     lora_alpha: Annotated[
         int | None, typer.Option(help="Scale of LoRA. \\[default: the base's own, else 128]")
     ] = None,
-    trainable: Annotated[
-        str | None,
-        typer.Option(
-            metavar="A,B",
-            help="What learns, of mllm_lora, projector, mask_decoder, mask_decoder_lora and "
-            "grounding_lora.",
-        ),
-    ] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(help="Settings of a name: [bold]seed[/bold] or [bold]light[/bold]."),
-    ] = None,
+    trainable: Trainable = None,
+    preset: Preset = None,
     phrase: Annotated[
         str | None, typer.Option(help="What to segment where the data names nothing itself.")
     ] = None,
@@ -172,8 +174,9 @@ def finetune(
     """Fine-tune a model on a folder of images and masks.
 
     DATA holds images/ and masks/ with the same names, or N.png beside
-    N_gt.png, or annotations.json. The untouched model is scored first; then
-    every epoch trains, scores the model on its own answers and keeps the best
+    N_gt.png, or annotations.json. One real batch shows first that what should
+    learn can (exit 3 if not) and the untouched model is scored; then every
+    epoch trains, scores the model on its own answers and keeps the best
     adapter in RUN.
 
     [bold]Example[/bold]: vasculora finetune --model nano --data angiograms --out runs/1
@@ -196,7 +199,7 @@ def finetune(
                 "gpu": gpu,
                 "lora.rank": lora_rank,
                 "lora.alpha": lora_alpha,
-                "lora.trainable": trainable and [name.strip() for name in trainable.split(",")],
+                "lora.trainable": _names(trainable),
                 "prompt.phrase": phrase,
                 "data.split_by": split_by,
                 "data.group_regex": group_regex,
@@ -205,6 +208,73 @@ def finetune(
         resumed=find_settings(out) if resume else None,
     )
     run(settings, out, report=Reporter(), resume=resume, command=("vasculora", *sys.argv[1:]))
+
+
+@app.command()
+def audit(
+    model: Model = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DATA", help="Folder of images and masks; only read.")
+    ] = None,
+    lr: Annotated[
+        float | None,
+        typer.Option(help="Highest learning rate. \\[default: the base's own, else 1e-4]"),
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images in one forward pass.")] = None,
+    gpu: Gpu = None,
+    trainable: Trainable = None,
+    preset: Preset = None,
+    phrase: Annotated[
+        str | None, typer.Option(help="What to segment where the data names nothing itself.")
+    ] = None,
+    group_regex: GroupRegex = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="The report as JSON, alone on standard output.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(metavar="OUT", help="Folder for audit.json, if it is wanted.")
+    ] = None,
+    config: ConfigFile = None,
+    set_: Set = None,
+) -> None:
+    """Show on one real batch whether a fine-tuning with these settings can learn.
+
+    Which weights the gradient reaches, which it does not and at which line it
+    is lost; how far a step moves them; whether the masks heed the sentence.
+    Takes what finetune takes, trains nothing and writes nothing but OUT. Exits
+    with 3 where something that should learn cannot.
+
+    [bold]Example[/bold]: vasculora audit --model nano --data angiograms
+    """
+    from vasculora.recipes.audit import audit as run
+    from vasculora.recipes.audit import show
+    from vasculora.recipes.config import finetune_settings
+
+    settings = finetune_settings(
+        config_path=config,
+        preset=preset,
+        overrides=set_ or (),
+        values=_given(
+            {
+                "model": model,
+                "data.path": data and str(data),
+                "optim.lr": lr,
+                "trainer.batch_size": batch_size,
+                "gpu": gpu,
+                "lora.trainable": _names(trainable),
+                "prompt.phrase": phrase,
+                "data.group_regex": group_regex,
+            }
+        ),
+    )
+    reporter = Reporter(out=make_console(stderr=True)) if json else Reporter()
+    found = run(settings, out, report=reporter)
+    if json:
+        render_json(found.to_dict())
+    else:
+        show(found, reporter)
+    if not found.ok:
+        raise typer.Exit(CANNOT_LEARN)
 
 
 @app.command()
@@ -353,6 +423,11 @@ def demo(
 def _given(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the flags that were typed."""
     return {key: value for key, value in values.items() if value is not None}
+
+
+def _names(listed: str | None) -> list[str] | None:
+    """Return the names in a list with commas."""
+    return None if listed is None else [name.strip() for name in listed.split(",")]
 
 
 def _files(config: Path | None) -> tuple[Path, ...]:

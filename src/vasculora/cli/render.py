@@ -6,9 +6,10 @@ every half minute, so that `vasculora finetune ... > training.log` gives a log t
 `FORCE_COLOR` and its kin are not obeyed for that reason.
 """
 
+import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -47,6 +48,12 @@ def render_error(message: str) -> None:
     """Write what went wrong to standard error: one message, no traceback."""
     console = make_console(stderr=True)
     _speak(console, Text.assemble(("vasculora:", "bold red"), " ", message))
+
+
+def render_json(value: Mapping[str, object]) -> None:
+    """Write a value to standard output as JSON, as it is: for programs."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    make_console(terminal=False).print(text, soft_wrap=True, markup=False)
 
 
 def _speak(console: Console, text: Text) -> None:

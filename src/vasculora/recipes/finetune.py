@@ -1,7 +1,7 @@
 """Fine-tune a model on a folder of images and masks, and watch it learn.
 
-    open the model, read, check and split the data -> score the untouched model -> attach what
-    learns and prove on one real batch that it can -> epochs: train, score, keep the best -> score
+    open the model, read, check and split the data -> attach what learns and prove on one real
+    batch that it can -> score the untouched model -> epochs: train, score, keep the best -> score
     what was saved, draw curve and overlays
 
 After every epoch the run's folder holds everything needed to use it, and to take it up again with
@@ -16,16 +16,13 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from vasculora.core.config import load_config
-from vasculora.core.errors import CannotLearnError
+from vasculora.core.errors import DeadGradientError
+from vasculora.core.io import write_json
 from vasculora.core.report import Report
-from vasculora.core.runtime import build_accelerator, pick_device, pick_dtype, set_seed, versions
+from vasculora.core.runtime import build_accelerator, pick_device, set_seed, versions
 from vasculora.core.types import LossTerms
 from vasculora.data.dataset import VesselDataset
 from vasculora.data.splits import Part, select
-from vasculora.data.transforms import build_augment
-from vasculora.engine.audit.probe import audit_gradients
-from vasculora.engine.audit.report import COLUMNS
 from vasculora.engine.checkpoint import (
     CHECKPOINT_NAME,
     Checkpoint,
@@ -34,18 +31,17 @@ from vasculora.engine.checkpoint import (
 )
 from vasculora.engine.evaluator import Evaluation
 from vasculora.engine.loader import EpochLoader
-from vasculora.engine.optim import build_optimizer, build_schedule
 from vasculora.engine.tracker import Tracker
 from vasculora.engine.trainer import EpochStats, Trainer
-from vasculora.losses.objective import Objective
-from vasculora.model.lora import attach, save_adapter, trainable_groups
+from vasculora.model.lora import save_adapter
 from vasculora.model.predictor import Predictor
-from vasculora.model.pretrained import ADAPTER_NAME, Memory, OpenedModel, open_model, write_memory
-from vasculora.model.prompts import PromptConfig
+from vasculora.model.pretrained import ADAPTER_NAME, Memory, OpenedModel, write_memory
+from vasculora.recipes.audit import audit_first_batch, show, show_table
 from vasculora.recipes.config import FinetuneConfig, Provenance
 from vasculora.recipes.evaluate import score
 from vasculora.recipes.pictures import draw_run
 from vasculora.recipes.run_folder import (
+    AUDIT_NAME,
     check_unchanged,
     choose_split,
     claim,
@@ -53,6 +49,8 @@ from vasculora.recipes.run_folder import (
     read_data,
     write_settings,
 )
+from vasculora.recipes.setup import build_trainer, open_base, samples_of
+from vasculora.recipes.watch import build_sentinel
 
 
 @dataclass
@@ -104,11 +102,14 @@ def finetune(
     accelerator = build_accelerator(pick_device(config.gpu))
     run = _prepare(config, out, accelerator, report, resume=resume, command=command)
     checkpoint = _read_checkpoint(run) if resume else None
-    if checkpoint is None:
-        run.tracker.log_baseline(_score(run, "Untouched model"))
-    trainer, loader = _build_trainer(run, accelerator)
+    trainer, loader = build_trainer(config, run.opened, run.train_data, accelerator)
+    trainer.sentinel = build_sentinel(
+        config, run.opened, run.val_data, trainer.optimizer, warn=report.warn
+    )
     if checkpoint is None:
         _prove_that_it_learns(run, trainer, loader)
+        # what was attached changes nothing before its first step
+        run.tracker.log_baseline(_score(run, "Untouched model"))
         _keep(run, trainer, epoch=0)
     else:
         _take_up(run, trainer, checkpoint)
@@ -128,14 +129,8 @@ def _prepare(
     command: Sequence[str],
 ) -> Run:
     """Open model and data, and write down what the run is."""
-    device = accelerator.device
-    opened = _speak_as_asked(
-        open_model(config.model, device=device, dtype=pick_dtype(device)), config
-    )
-    phrase = opened.memory.prompt.phrase
-    num_parameters = sum(param.numel() for param in opened.model.parameters())
-    report.note(f"Model: {opened.name}, {num_parameters:,} parameters, on {device}.")
-    catalog = read_data(config.data, phrase=phrase, report=report)
+    opened = open_base(config, accelerator.device, report)
+    catalog = read_data(config.data, phrase=opened.memory.prompt.phrase, report=report)
     provenance = Provenance(
         command=shlex.join(command),
         versions=versions(),
@@ -150,13 +145,7 @@ def _prepare(
         write_settings(out, config, catalog, split)
 
     def samples(part: Part, augment: str) -> VesselDataset:
-        return VesselDataset(
-            select(catalog.records, split, part),
-            phrase=phrase,
-            transform=build_augment(augment),
-            seed=config.seed,
-            allow_empty=config.data.allow_empty,
-        )
+        return samples_of(config, opened, select(catalog.records, split, part), augment=augment)
 
     return Run(
         config=config,
@@ -167,42 +156,6 @@ def _prepare(
         val_data=samples("val", "none"),
         tracker=Tracker(run_dir=out, report=report, num_epochs=config.trainer.epochs),
     )
-
-
-def _speak_as_asked(opened: OpenedModel, config: FinetuneConfig) -> OpenedModel:
-    """Return the model behind the words and the target that the settings ask for."""
-    words = opened.memory.prompt.model_dump() | config.prompt.model_dump(exclude_none=True)
-    prompt = load_config(PromptConfig, values=words)
-    processor = opened.memory.processor.model_copy(update={"target": config.target})
-    return opened.with_settings(processor=processor, prompt=prompt)
-
-
-def _build_trainer(run: Run, accelerator: Accelerator) -> tuple[Trainer, EpochLoader]:
-    """Attach what learns and return what trains it."""
-    config = run.config
-    set_seed(config.seed)
-    model = attach(run.opened.model, config.lora)
-    params = [p for group in trainable_groups(model).values() for p in group.values()]
-    loader = EpochLoader(
-        run.train_data,
-        run.opened.processor.batch,
-        batch_size=config.trainer.batch_size,
-        seed=config.seed,
-        num_workers=config.trainer.num_workers,
-        accelerator=accelerator,
-    )
-    num_steps = -(-len(loader) // config.trainer.accumulation) * config.trainer.epochs
-    optimizer = build_optimizer(params, lr=config.optim.lr, weight_decay=config.optim.weight_decay)
-    trainer = Trainer(
-        accelerator=accelerator,
-        model=accelerator.prepare(model.to(accelerator.device)),
-        objective=Objective(config.objective, sam_size=run.opened.model.sam_size),
-        optimizer=optimizer,
-        schedule=build_schedule(optimizer, num_steps=num_steps, warmup=config.optim.warmup),
-        accumulation=config.trainer.accumulation,
-        max_grad_norm=config.trainer.max_grad_norm,
-    )
-    return trainer, loader
 
 
 def _read_checkpoint(run: Run) -> Checkpoint | None:
@@ -232,18 +185,14 @@ def _take_up(run: Run, trainer: Trainer, checkpoint: Checkpoint) -> None:
 
 
 def _prove_that_it_learns(run: Run, trainer: Trainer, loader: EpochLoader) -> None:
-    """Show on one real batch what the loss reaches; stop if a group gets nothing."""
-    batch = next(iter(loader.epoch(0)))
-    groups = trainable_groups(trainer.accelerator.unwrap_model(trainer.model))
-    silent = [name for name in run.config.lora.trainable if name not in groups]
-    if silent:
-        raise CannotLearnError(
-            f"{', '.join(silent)}: nothing of it is trainable in this model. "
-            "Take it out of lora.trainable."
-        )
-    audit = audit_gradients(trainer.model, lambda: trainer.loss(batch), groups)
-    run.report.table("What learns, on one real batch", COLUMNS, audit.rows())
-    audit.raise_if_dead()
+    """Show on one real batch what the loss reaches, write it down, and stop if a group is dead."""
+    found = audit_first_batch(run.config, run.opened, trainer, loader, run.train_data)
+    write_json(run.out / AUDIT_NAME, found.to_dict())
+    if found.ok:
+        show(found, run.report)
+        return
+    show_table(found, run.report)  # the rest is the message's, which is shown beside it
+    raise DeadGradientError("\n".join([found.verdict(), *map(str, found.cuts)]))
 
 
 def _learn(run: Run, trainer: Trainer, loader: EpochLoader, *, first: int) -> None:
@@ -272,6 +221,8 @@ def _close_epoch(run: Run, trainer: Trainer, epoch: int, stats: EpochStats) -> N
         save_adapter(trainer.accelerator.unwrap_model(trainer.model), adapter_dir)
     _keep(run, trainer, epoch=epoch)
     run.tracker.tell_epoch()
+    if trainer.sentinel is not None:  # last: what it stops is kept and told
+        trainer.sentinel.after_epoch(evaluation)
 
 
 def _memory(run: Run) -> Memory:

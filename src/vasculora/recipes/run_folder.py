@@ -3,6 +3,7 @@
 adapter/            best epoch by Val Dice: peft's two files and vasculora.json
 config.yaml         every setting, and where the run came from
 split.json          case ids of train, val and test
+audit.json          what the gradient reached on the first batch, before the first step
 metrics.json        scores by epoch; the same as TensorBoard events in tensorboard/
 evaluation.json     every validation case, scored with what was saved
 curve.png overlays/ pictures
@@ -15,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from vasculora.core.config import dump_config, load_config
-from vasculora.core.io import write_json, write_text
+from vasculora.core.io import read_json, write_json, write_text
 from vasculora.core.report import Report
 from vasculora.core.types import Record
 from vasculora.data.dataset import check_records
@@ -35,6 +36,7 @@ from vasculora.recipes.config import DataConfig, FinetuneConfig
 CONFIG_NAME = "config.yaml"
 SPLIT_NAME = "split.json"
 EVALUATION_NAME = "evaluation.json"
+AUDIT_NAME = "audit.json"
 CURVE_NAME = "curve.png"
 OVERLAYS_NAME = "overlays"
 PRIVATE_NAME = "cases_private.csv"
@@ -42,6 +44,7 @@ RUN_NAMES = (
     ADAPTER_NAME,
     CONFIG_NAME,
     SPLIT_NAME,
+    AUDIT_NAME,
     METRICS_NAME,
     EVENTS_NAME,
     EVALUATION_NAME,
@@ -51,7 +54,10 @@ RUN_NAMES = (
     PRIVATE_NAME,
 )
 """Everything that a run leaves in its folder."""
-FREE_TO_CHANGE = ("provenance", "gpu", "eval_batch_size", "data.path", "trainer.num_workers")
+_UNBORN_NAMES = (CONFIG_NAME, SPLIT_NAME, AUDIT_NAME, PRIVATE_NAME)
+"""What a run leaves whose audit stopped it; a new one may take their place."""
+FREE_TO_CHANGE = ("provenance", "gpu", "eval_batch_size", "sentinel", "data.path")
+FREE_TO_CHANGE += ("trainer.num_workers",)
 """Settings that a resumed run may have otherwise: they change nothing that is learnt. Data may have
 moved; its digest is compared."""
 
@@ -73,7 +79,7 @@ def claim(out: Path, *, data: Path, resume: bool) -> None:
         find_settings(out)
         return
     refuse_inside(data, out)
-    if out.is_file() or (out.is_dir() and any(_is_strange(path, data) for path in out.iterdir())):
+    if out.is_file() or (out.is_dir() and _is_taken(out, data)):
         raise ValueError(
             f"{out} is not empty. Take up the run in it with --resume, or choose another --out."
         )
@@ -86,9 +92,19 @@ def claim(out: Path, *, data: Path, resume: bool) -> None:
         ) from error
 
 
-def _is_strange(path: Path, data: Path) -> bool:
-    """Return whether a new run must not start beside a file: hidden ones and the data may stay."""
-    return not path.name.startswith(".") and path.resolve() != data.resolve()
+def _is_taken(out: Path, data: Path) -> bool:
+    """Return whether a folder holds something that a new run must not start beside.
+
+    Hidden files and the data may stay, and a run that could not learn has left nothing to keep.
+    """
+    audit = read_json(out / AUDIT_NAME) if (out / AUDIT_NAME).is_file() else None
+    unborn = isinstance(audit, dict) and audit.get("ok") is False
+    names = _UNBORN_NAMES if unborn else ()
+    return any(
+        not path.name.startswith(".") and path.resolve() != data.resolve()
+        for path in out.iterdir()
+        if path.name not in names
+    )
 
 
 def find_settings(out: Path) -> Path:

@@ -1,0 +1,84 @@
+"""The parts of a training run, made from its settings: the base, its samples, what moves it.
+
+Fine-tuning and the audit both come through here, so what is audited is what is trained.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from accelerate import Accelerator
+
+from vasculora.core.config import load_config
+from vasculora.core.report import Report
+from vasculora.core.runtime import pick_dtype, set_seed
+from vasculora.core.types import Record
+from vasculora.data.dataset import VesselDataset
+from vasculora.data.transforms import build_augment
+from vasculora.engine.loader import EpochLoader
+from vasculora.engine.optim import build_optimizer, build_schedule
+from vasculora.engine.trainer import Trainer
+from vasculora.losses.objective import Objective
+from vasculora.model.lora import attach, trainable_groups
+from vasculora.model.pretrained import OpenedModel, open_model
+from vasculora.model.prompts import PromptConfig
+from vasculora.recipes.config import FinetuneConfig
+
+
+def open_base(config: FinetuneConfig, device: torch.device, report: Report) -> OpenedModel:
+    """Return the model behind the words and the target that the settings ask for."""
+    opened = open_model(config.model, device=device, dtype=pick_dtype(device))
+    words = opened.memory.prompt.model_dump() | config.prompt.model_dump(exclude_none=True)
+    prompt = load_config(PromptConfig, values=words)
+    processor = opened.memory.processor.model_copy(update={"target": config.target})
+    num_parameters = sum(param.numel() for param in opened.model.parameters())
+    report.note(f"Model: {opened.name}, {num_parameters:,} parameters, on {device}.")
+    return opened.with_settings(processor=processor, prompt=prompt)
+
+
+def samples_of(
+    config: FinetuneConfig, opened: OpenedModel, records: Sequence[Record], *, augment: str
+) -> VesselDataset:
+    """Return the samples of some records, asked for as the model will be."""
+    return VesselDataset(
+        records,
+        phrase=opened.memory.prompt.phrase,
+        transform=build_augment(augment),
+        seed=config.seed,
+        allow_empty=config.data.allow_empty,
+    )
+
+
+def build_trainer(
+    config: FinetuneConfig,
+    opened: OpenedModel,
+    train_data: VesselDataset,
+    accelerator: Accelerator,
+) -> tuple[Trainer, EpochLoader]:
+    """Attach what learns and return what trains it, and on what.
+
+    Raises:
+        CannotLearnError: If a pattern of LoRA's targets matches no module.
+    """
+    set_seed(config.seed)
+    model = attach(opened.model, config.lora)
+    params = [p for group in trainable_groups(model).values() for p in group.values()]
+    loader = EpochLoader(
+        train_data,
+        opened.processor.batch,
+        batch_size=config.trainer.batch_size,
+        seed=config.seed,
+        num_workers=config.trainer.num_workers,
+        accelerator=accelerator,
+    )
+    num_steps = -(-len(loader) // config.trainer.accumulation) * config.trainer.epochs
+    optimizer = build_optimizer(params, lr=config.optim.lr, weight_decay=config.optim.weight_decay)
+    trainer = Trainer(
+        accelerator=accelerator,
+        model=accelerator.prepare(model.to(accelerator.device)),
+        objective=Objective(config.objective, sam_size=opened.model.sam_size),
+        optimizer=optimizer,
+        schedule=build_schedule(optimizer, num_steps=num_steps, warmup=config.optim.warmup),
+        accumulation=config.trainer.accumulation,
+        max_grad_norm=config.trainer.max_grad_norm,
+    )
+    return trainer, loader
