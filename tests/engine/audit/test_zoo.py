@@ -9,10 +9,13 @@ import sys
 import pytest
 import torch
 from tests.engine.audit.zoo.adapters import ADAPTERS
+from tests.engine.audit.zoo.branches import BRANCHES
 from tests.engine.audit.zoo.carriers import Net, inputs, plain
+from tests.engine.audit.zoo.designs import DESIGNS
 from tests.engine.audit.zoo.figures import FIGURES
 from tests.engine.audit.zoo.functions import FUNCTIONS
 from tests.engine.audit.zoo.healthy import HEALTHY
+from tests.engine.audit.zoo.libraries import LIBRARIES
 from tests.engine.audit.zoo.losses import LOSSES
 from tests.engine.audit.zoo.modes import MODES
 from tests.engine.audit.zoo.optimizers import OPTIMIZERS
@@ -24,7 +27,8 @@ from vasculora.core.errors import DeadGradientError
 from vasculora.engine.audit.kinds import KINDS
 from vasculora.engine.audit.probe import audit_gradients
 
-FAULTS = [*VALUES, *MODES, *FUNCTIONS, *OPTIMIZERS, *LOSSES, *FIGURES, *WRITES, *ADAPTERS]
+FAULTS = [*VALUES, *MODES, *LIBRARIES, *FUNCTIONS, *OPTIMIZERS, *LOSSES, *BRANCHES, *FIGURES]
+FAULTS += [*WRITES, *ADAPTERS]
 TWINS = [(f"{f.name} #{n}", build) for f in FAULTS for n, build in enumerate(f.twins, start=1)]
 RAISES_ANYWAY = {"in_place", "nonfinite"}
 """Kinds after which no gradient of any group says anything."""
@@ -109,7 +113,7 @@ def test_its_twin_is_healthy(build):
     check_healthy(build())
 
 
-@pytest.mark.parametrize("build", HEALTHY, ids=lambda build: build.__name__)
+@pytest.mark.parametrize("build", [*DESIGNS, *HEALTHY], ids=lambda build: build.__name__)
 def test_what_is_healthy_is_left_in_peace(build):
     check_healthy(build())
 
