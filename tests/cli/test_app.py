@@ -1,5 +1,6 @@
 """The program as a user types it: flags, files, exit codes, the log, and words to bad input."""
 
+import json
 import re
 import resource
 import shutil
@@ -15,7 +16,8 @@ from vasculora.cli.app import app
 from vasculora.core.io import read_json
 
 PROGRAM = [sys.executable, "-m", "vasculora"]
-COMMANDS = ([], ["finetune"], ["evaluate"], ["predict"], ["data"], ["data", "synth"], ["pretrain"])
+COMMANDS = ([], ["finetune"], ["audit"], ["evaluate"], ["predict"], ["data"], ["data", "synth"])
+COMMANDS += (["pretrain"],)
 LOG_BLOCK = re.compile(
     r"Epoch (\d+)/3\n"
     r"  Train - Loss: \d+\.\d{4}, Dice: [01]\.\d{4}\n"
@@ -199,6 +201,10 @@ BAD = {
     f"{FINETUNE} --epochs many": "Invalid value for '--epochs'",
     f"{FINETUNE} --epoch 3": "No such option: --epoch",
     "finetune --model {base} --data {data}": "Missing option '--out'",
+    "audit --model {here}/gone --data {data}": "gone: no such model. Give `nano`",
+    "audit --model {base}": "data needs a value. Give --data,",
+    "audit --model {base} --data {here}/cut --json": "0004: mask is 9x7 but image is 64x64",
+    "audit --model {base} --data {data} --out {data}/a": "lies inside the data folder",
     "evaluate {base} --data {data} --split dev --out {out}": "expected 'train', 'val', 'test' or",
     "evaluate {base} --data {here}/gone --out {out}": "gone: no such folder.",
     "evaluate {base} --data {data} --out {data}": "lies inside the data folder",
@@ -243,6 +249,43 @@ def test_a_run_that_cannot_learn_exits_with_3(tmp_path, tiny_base, drawn_dir):
     assert result.exit_code == 3
     assert "projector, mask_decoder cannot learn" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+DEAD = {
+    "--lr 0": "[zero_lr]\n    Optim.lr is 0, so no step moves anything. Give --lr a number above 0",
+    "--set lora.target_modules=nothing": "Change lora.target_modules, or leave it out for q, k, v",
+}
+
+
+@pytest.mark.parametrize("flags", DEAD)
+@pytest.mark.parametrize("command", ["finetune", "audit"])
+def test_a_dead_configuration_is_told_and_what_to_change(
+    command, flags, tmp_path, tiny_base, drawn_dir
+):
+    words = (command, "--model", tiny_base, "--data", drawn_dir, "--out", tmp_path / "run")
+    result = call(*words, *flags.split())
+    assert result.exit_code == 3, result.output
+    told = result.stderr if command == "finetune" else result.stdout
+    assert DEAD[flags] in told
+    assert result.output.count(DEAD[flags]) == 1
+    assert "Baseline" not in result.stdout
+    assert "Traceback" not in result.stderr
+
+
+def test_an_audit_is_a_table_or_json_alone(tiny_base, drawn_dir):
+    words = ("audit", "--model", tiny_base, "--data", drawn_dir)
+    result = call(*words)
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert "What learns, on one real batch" in lines
+    assert lines[-1] == "Everything that should learn does."
+    for flags, code in (((), 0), (("--lr", 0), 3)):
+        result = call(*words, "--json", *flags)
+        assert result.exit_code == code, result.output
+        report = json.loads(result.stdout)
+        assert report["ok"] == (code == 0)
+        assert [group["name"] for group in report["groups"]][:2] == ["mllm_lora", "projector"]
+        assert result.stderr.startswith("Model: ")
 
 
 def test_a_fault_of_ours_shows_its_traceback_where_asked(tmp_path):

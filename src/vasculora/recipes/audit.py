@@ -14,7 +14,7 @@ from pathlib import Path
 from vasculora.core.errors import NoTargetError
 from vasculora.core.io import write_json
 from vasculora.core.report import Report
-from vasculora.core.runtime import build_accelerator, pick_device
+from vasculora.core.runtime import build_accelerator, pick_device, restore_rng_state, rng_state
 from vasculora.core.types import Sample
 from vasculora.data.dataset import VesselDataset
 from vasculora.data.splits import select
@@ -89,7 +89,9 @@ def audit_first_batch(
         loader: Its batches.
         train_data: Its samples.
     """
+    generators = rng_state()  # a loader draws a seed for its workers
     batch = next(iter(loader.epoch(0)))
+    restore_rng_state(generators)
     with in_mode(trainer.model, training=True):
         found = audit_gradients(
             trainer.model,
@@ -175,6 +177,6 @@ _ZERO_LR = Cut(
 )
 _NO_MASK_LOSS = Cut(
     kind="zero_weight",
-    explanation="objective.dice, objective.focal and objective.bce are 0, so no mask is in the loss",
+    explanation="objective.dice, objective.focal and objective.bce are 0: no mask is in the loss",
     cure="Raise objective.dice.",
 )

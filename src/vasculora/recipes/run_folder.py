@@ -56,8 +56,14 @@ RUN_NAMES = (
 """Everything that a run leaves in its folder."""
 _UNBORN_NAMES = (CONFIG_NAME, SPLIT_NAME, AUDIT_NAME, PRIVATE_NAME)
 """What a run leaves whose audit stopped it; a new one may take their place."""
-FREE_TO_CHANGE = ("provenance", "gpu", "eval_batch_size", "sentinel", "data.path")
-FREE_TO_CHANGE += ("trainer.num_workers",)
+FREE_TO_CHANGE = (
+    "provenance",
+    "gpu",
+    "eval_batch_size",
+    "sentinel",
+    "data.path",
+    "trainer.num_workers",
+)
 """Settings that a resumed run may have otherwise: they change nothing that is learnt. Data may have
 moved; its digest is compared."""
 
