@@ -10,7 +10,7 @@ steps.
 import re
 import shutil
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -195,7 +195,7 @@ def _check_patterns(model: Sa2VA, patterns: dict[str, str]) -> None:
             own = group == "mllm_lora"
             raise NoTargetError(
                 group=group,
-                what=f"no module matches {pattern!r}, so nothing in it could learn. Modules are "
+                what=f"no module matches '{pattern}', so nothing in it could learn. Modules are "
                 f"named like {_example(names)}.",
                 cure="Change lora.target_modules, or leave it out for q, k, v and o."
                 if own
@@ -204,8 +204,9 @@ def _check_patterns(model: Sa2VA, patterns: dict[str, str]) -> None:
 
 
 def _example(names: Sequence[str]) -> str:
-    found: Iterator[str] = (name for name in names if name.endswith(".q_proj"))
-    return next(found, names[-1])
+    found = [name for name in names if name.endswith(".q_proj")]
+    spoken = [name for name in found if "language_model" in name]
+    return next(iter([*spoken, *found]), names[-1])
 
 
 WEIGHTS_NAME = "adapter_model.safetensors"
