@@ -79,12 +79,18 @@ def _cause(traces: Sequence[Trace], sensitivity: Callable[[], float] | None) -> 
 
 def _shift(traces: Sequence[Trace]) -> float:
     """Return the largest change of a case's mean probability from one epoch to another."""
-    probs = zip(*(trace.evaluation.mean_probs for trace in traces), strict=True)
-    return max(max(of_case) - min(of_case) for of_case in probs)
+    by_case = zip(*(trace.evaluation.mean_probs for trace in traces), strict=True)
+    shifts: list[float] = [max(probs) - min(probs) for probs in by_case]
+    return max(shifts)
 
 
 def _hint(cases: Sequence[CaseScore], shift: float) -> str:
     """Return what the scores themselves say about why they cannot move."""
+    if shift < SLIGHT:
+        return (
+            "No pixel crosses the threshold, so little does it move. Raise optim.lr, or try "
+            "`vasculora evaluate RUN --threshold 0.3`."
+        )
     if all(case.sensitivity == 0 for case in cases):
         return (
             "Not one pixel of a mask is found: the threshold is too high, or the masks belong to "
@@ -97,8 +103,6 @@ def _hint(cases: Sequence[CaseScore], shift: float) -> str:
             "or the masks cover next to nothing. Try `vasculora evaluate RUN --threshold 0.9`, and "
             "compare masks with images."
         )
-    if shift < SLIGHT:
-        return "No pixel crosses the threshold, so little does it move. Raise optim.lr."
     return (
         "No pixel crosses the threshold. Try another one with `vasculora evaluate RUN --threshold "
         "0.3`, and check that the masks belong to these images."
