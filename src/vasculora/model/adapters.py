@@ -20,12 +20,12 @@ class AdapterFault:
     Attributes:
         kind: What is wrong with it.
         module: The first layer concerned, or the pattern that matches nothing.
-        num_layers: How many layers are concerned.
+        layers: Names of all layers concerned.
     """
 
     kind: AdapterState
     module: str
-    num_layers: int
+    layers: tuple[str, ...]
 
 
 def adapter_faults(model: nn.Module) -> tuple[AdapterFault, ...]:
@@ -36,15 +36,20 @@ def adapter_faults(model: nn.Module) -> tuple[AdapterFault, ...]:
         "adapter_merged": [n for n, layer in layers.items() if layer.merged],
         "frozen": list(layers) if _was_loaded_for_use(model, layers.values()) else [],
     }
-    found = [AdapterFault(kind, names[0], len(names)) for kind, names in off.items() if names]
-    return (*found, *(AdapterFault("no_target", p, 0) for p in _idle_targets(model, list(layers))))
+    found = [AdapterFault(kind, names[0], tuple(names)) for kind, names in off.items() if names]
+    return (*found, *(AdapterFault("no_target", p, ()) for p in _idle_targets(model, list(layers))))
 
 
 def _was_loaded_for_use(model: nn.Module, layers: Iterable[BaseTunerLayer]) -> bool:
     """Return whether a saved adapter was opened for prediction: peft then freezes all of it."""
-    configs = getattr(model, "peft_config", {}).values()
-    for_use = any(getattr(config, "inference_mode", False) for config in configs)
+    for_use = any(getattr(config, "inference_mode", False) for config in _configs(model))
     return for_use and not any(p.requires_grad for layer in layers for p in _own(layer))
+
+
+def _configs(model: nn.Module) -> Iterator[object]:
+    """Yield the settings of every adapter in a model, wherever in it they are kept."""
+    for module in model.modules():
+        yield from (module.__dict__.get("peft_config") or {}).values()
 
 
 def _own(layer: BaseTunerLayer) -> Iterator[Parameter]:
@@ -54,7 +59,7 @@ def _own(layer: BaseTunerLayer) -> Iterator[Parameter]:
 
 def _idle_targets(model: nn.Module, layers: list[str]) -> Iterator[str]:
     """Yield the listed targets that no adapted layer ends with."""
-    for config in getattr(model, "peft_config", {}).values():
+    for config in _configs(model):
         targets = getattr(config, "target_modules", None)
         if isinstance(targets, str):
             continue  # a pattern that matches nothing is refused by peft itself

@@ -12,7 +12,7 @@ from vasculora.engine.audit.findings import cut
 from vasculora.engine.audit.operations import FLATTENING, LEAVING, stem
 from vasculora.engine.audit.places import Place, defined_at
 from vasculora.engine.audit.report import Cut
-from vasculora.engine.audit.trace import Step
+from vasculora.engine.audit.steps import Step
 
 _CHECKPOINT = "CheckpointFunctionBackward"
 
@@ -30,7 +30,8 @@ def blame_forward(parent: Step, step: Step, *, live: bool, group: str) -> list[C
         within = "reentrant_checkpoint" if parent.reentrant else "custom_function"
         return [cut(within, parent.place, module=parent.module, groups=(group,))]
     cuts = [
-        cut(switch.kind, switch.place, module=step.module, groups=(group,)) for switch in step.off
+        cut(switch.kind, switch.place, module=switch.module or step.module, groups=(group,))
+        for switch in step.off
     ]
     kind = _leaving(step)
     if kind is not None or not cuts:
@@ -51,6 +52,8 @@ def _leaving(step: Step) -> str | None:
 
 def blame_backward(parent: Step, step: Step, group: str) -> Cut:
     """Return the cut between two steps of which only the one nearer the loss has a gradient."""
+    if parent.is_empty:
+        return cut("branch_not_taken", parent.place, module=parent.module, groups=(group,))
     kind, detail = _flattening(parent, step)
     return cut(kind, step.place, module=step.module, groups=(group,), detail=detail)
 
@@ -61,7 +64,7 @@ def _flattening(parent: Step, step: Step) -> tuple[str, str]:
     if step.custom or step.within:
         return "custom_function", step.custom.removesuffix("Backward")
     name = stem(step.name)
-    if step.by_zero:
+    if step.zeros == "all" or (step.zeros and parent is step):
         return "zero_weight", name
     if name in FLATTENING:
         return FLATTENING[name], name
@@ -89,13 +92,17 @@ def unused_at(model: nn.Module, weight: str, ran: Container[str]) -> tuple[str, 
 
 
 def _mention(forward: object, name: str) -> Place | None:
-    """Return the line of a forward that names an attribute, or where it begins."""
+    """Return the condition in front of where a forward names an attribute, or that line itself."""
     start = defined_at(forward)
     code = getattr(inspect.unwrap(forward), "__code__", None)  # type: ignore[arg-type]
     if start is None or not isinstance(code, CodeType):
         return start
+    before: list[dis.Instruction] = []
     for instruction in dis.get_instructions(code):
-        line = instruction.positions and instruction.positions.lineno
-        if instruction.argval == name and line:
-            return Place(start.file, line, start.function)
+        if instruction.argval == name:
+            jumps = [i for i in before if "_IF_" in i.opname and i.argval > instruction.offset]
+            blamed = (jumps or [instruction])[-1]
+            line = blamed.positions and blamed.positions.lineno
+            return Place(start.file, line or start.line, start.function)
+        before.append(instruction)
     return start

@@ -3,8 +3,9 @@
 import re
 
 from vasculora.engine.audit.findings import cut
-from vasculora.engine.audit.places import Place, raised_at
+from vasculora.engine.audit.places import raised_at
 from vasculora.engine.audit.report import Cut
+from vasculora.engine.audit.steps import Overwrite
 from vasculora.engine.audit.trace import Trace
 
 _SHAPE = re.compile(r"Tensor \[([\d, ]*)\]\], which")
@@ -21,19 +22,18 @@ def explain_fault(fault: RuntimeError, trace: Trace, *, groups: tuple[str, ...])
     text = str(fault).partition("\n")[0].rstrip(". ")
     if "nference tensor" in text:
         switch = trace.switches.last_inference
-        return cut(
-            "inference_mode", None if switch is None else switch.place, groups=groups, detail=text
-        )
+        place, module = (switch.place, switch.module) if switch else (None, "")
+        return cut("inference_mode", place, module=module, groups=groups, detail=text)
+    text = text.partition(";")[0]
+    if "modified by an inplace operation" in text and (write := _overwrite(text, trace)):
+        return cut("in_place", write.place, module=write.module, groups=groups, detail=text)
     place = raised_at(fault.__traceback__)
-    if "modified by an inplace operation" in text:
-        place = _overwritten(text, trace) or place
-    return cut("in_place", place, groups=groups, detail=text.partition(";")[0])
+    return cut("in_place", place, module=trace.last_module, groups=groups, detail=text)
 
 
-def _overwritten(text: str, trace: Trace) -> Place | None:
-    """Return the last statement that wrote to a tensor of the size the message names."""
+def _overwrite(text: str, trace: Trace) -> Overwrite | None:
+    """Return the last write to a tensor of the size that the message names."""
     found = _SHAPE.search(text)
     shape = tuple(int(n) for n in found[1].split(",") if n.strip()) if found else None
-    places = [place for place, _ in trace.overwrites]
-    fitting = [place for place, size in trace.overwrites if shape in (None, size)]
-    return (fitting or places)[-1] if places else None
+    fitting = [write for write in trace.overwrites if shape in (None, write.shape)]
+    return next(reversed(fitting or trace.overwrites), None)

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import Optimizer
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -29,18 +30,22 @@ class Guard(TorchDispatchMode):
     """
 
     def __init__(self, model: nn.Module, optimizer: Optimizer | None) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.writes: dict[int, Place | None] = {}
         """First statement that wrote to a storage, by its address."""
         self._copies: dict[int, Any] = {}
-        self._modules = [(module, _containers(module)) for module in model.modules()]
-        self._modes = [(module, module.training) for module in model.modules()]
+        self._modules = [(m, dict(m.__dict__), _containers(m)) for m in model.modules()]
         params = dict.fromkeys(model.parameters())
         params |= dict.fromkeys(p for g in _param_groups(optimizer) for p in g["params"])
-        self._params = [(p, p.data, p.requires_grad, p.grad) for p in params]
+        self._params: list[tuple[Tensor, Tensor, bool, Tensor | None]] = [
+            (p, p.data, p.requires_grad, p.grad) for p in params
+        ]
         self._buffers = [(b, b.data) for b in model.buffers()]
         kept = [*(data for _, data, _, _ in self._params), *(data for _, data in self._buffers)]
         self._kept = {address(data): data for data in kept if data.device.type != "meta"}
+        for buffer in _unannounced(model):
+            self._keep(buffer)
+        self.writes.clear()
         self._rng = rng_state()
         self._grad_mode = torch.is_grad_enabled()
 
@@ -63,13 +68,12 @@ class Guard(TorchDispatchMode):
     def put_back(self) -> None:
         """Make everything as it was when the guard was made."""
         torch.set_grad_enabled(self._grad_mode)
-        for module, containers in self._modules:
+        for module, attributes, containers in self._modules:
+            module.__dict__.clear()
+            module.__dict__.update(attributes)
             for name, content in containers.items():
-                live = module.__dict__[name]
-                live.clear()
-                live.update(content)
-        for module, mode in self._modes:
-            module.training = mode
+                module.__dict__[name].clear()
+                module.__dict__[name].update(content)
         for param, data, learns, grad in self._params:
             _reattach(param, data)
             param.requires_grad_(learns)
@@ -79,6 +83,14 @@ class Guard(TorchDispatchMode):
         for key, saved in self._copies.items():
             self._kept[key].untyped_storage().copy_(saved)
         restore_rng_state(self._rng)
+
+    def adopt(self, loss: Any) -> None:
+        """Keep the gradients of weights that a loss reaches beside the model's own."""
+        known = {id(param) for param, _, _, _ in self._params}
+        for leaf in _leaves(getattr(loss, "grad_fn", None)):
+            if id(leaf) not in known:
+                self._params.append((leaf, leaf.data, leaf.requires_grad, leaf.grad))
+                leaf.grad = None
 
     def clear_grads(self) -> None:
         """Take away the gradients that were there, untouched, until they are put back."""
@@ -127,6 +139,13 @@ def _param_groups(optimizer: Optimizer | None) -> list[dict[str, Any]]:
     return [] if optimizer is None else optimizer.param_groups
 
 
+def _unannounced(model: nn.Module) -> Iterator[Tensor]:
+    """Yield running statistics: the schema of batch normalisation does not tell that it writes."""
+    for module in model.modules():
+        if isinstance(module, _NormBase):
+            yield from module.buffers(recurse=False)
+
+
 def _containers(module: nn.Module) -> dict[str, dict[Any, Any]]:
     """Return copies of a module's tables: its weights, buffers, parts and hooks."""
     tables = ("_parameters", "_buffers", "_modules")
@@ -141,6 +160,19 @@ def _reattach(tensor: Tensor, data: Tensor) -> None:
     """Give a tensor back the storage it had, if it was given another one."""
     if tensor.device.type != "meta" and address(tensor) != address(data):
         tensor.data = data
+
+
+def _leaves(start: Any) -> Iterator[Tensor]:
+    """Yield the weights at the ends of a graph."""
+    waiting, seen = [start], {start}
+    while waiting:
+        node = waiting.pop()
+        if isinstance(getattr(node, "variable", None), Tensor):
+            yield node.variable
+        for following, _ in getattr(node, "next_functions", ()):
+            if following is not None and following not in seen:
+                seen.add(following)
+                waiting.append(following)
 
 
 def _overwritten(schema: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Tensor]:

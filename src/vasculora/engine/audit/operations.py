@@ -29,8 +29,13 @@ _DROPPING = "dropout dropout1d dropout2d dropout3d alpha_dropout zero fill"
 _MULTIPLYING = """
     mul multiply matmul mm bmm mv dot inner outer einsum linear bilinear addmm baddbmm addcmul div
     divide true_divide conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d lerp
-    add sub pow vdot kron multi_dot tensordot cross_entropy nll_loss binary_cross_entropy
-    binary_cross_entropy_with_logits
+    pow vdot kron multi_dot tensordot
+"""
+_WEIGHTED = "cross_entropy nll_loss binary_cross_entropy binary_cross_entropy_with_logits"
+_JOINING = "stack cat concat concatenate hstack vstack dstack pad setitem index_put block_diag"
+_SHAPED = """
+    new_zeros new_ones new_empty new_full new_tensor zeros_like ones_like empty_like full_like
+    rand_like randn_like randint_like
 """
 _READING = "item tolist numpy __array__ __float__ __int__ __index__ __bool__"
 
@@ -59,6 +64,15 @@ FLATTENING: Mapping[str, str] = {
 
 MULTIPLYING = frozenset(_MULTIPLYING.split())
 """Calls in which one argument scales the gradient of another."""
+
+WEIGHTED = frozenset(_WEIGHTED.split())
+"""Losses in which `weight` does."""
+
+JOINING = frozenset(_JOINING.split())
+"""Calls that hand each part of their gradient to another argument."""
+
+SHAPED = frozenset(_SHAPED.split())
+"""Calls that take only shape, device and number format from their first argument."""
 
 READING = frozenset(_READING.split())
 """Calls whose result is no tensor."""

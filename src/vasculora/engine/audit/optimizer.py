@@ -1,6 +1,6 @@
 """What the optimizer will move: membership, learning rates, and one step on trial."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -36,31 +36,22 @@ def optimizer_cuts(model: nn.Module, optimizer: Optimizer, groups: Groups) -> li
         learning = {n: p for n, p in params.items() if p.requires_grad}
         absent = {n: p for n, p in learning.items() if id(p) not in held}
         replaced = [n for n, p in absent.items() if any(p.shape == s.shape for s in strays)]
-        cuts += _cut("replaced_parameter", group, replaced)
-        cuts += _cut("not_in_optimizer", group, [n for n in absent if n not in replaced])
+        cuts += _cut("replaced_parameter", [group], replaced)
+        cuts += _cut("not_in_optimizer", [group], [n for n in absent if n not in replaced])
         cuts += _cut(
             "zero_lr",
-            group,
+            [group],
             [n for n, p in learning.items() if id(p) in held and id(p) not in moved],
         )
-    frozen = {n: p for n, p in model.named_parameters() if id(p) in held and not p.requires_grad}
-    for group in _groups_of(frozen, groups):
-        own_names = [n for n in frozen if n in groups.get(group, {})] or list(frozen)
-        cuts += _cut("frozen", group, own_names, "the optimizer holds them, so they were to learn")
-    return cuts
+    frozen = [n for n, p in model.named_parameters() if id(p) in held and not p.requires_grad]
+    concerned = [g for g, params in groups.items() if any(n in params for n in frozen)]
+    return [*cuts, *_cut("frozen", concerned, frozen, "; the optimizer holds them")]
 
 
-def _groups_of(frozen: Mapping[str, Parameter], groups: Groups) -> list[str]:
-    if not frozen:
-        return []
-    return [g for g, params in groups.items() if any(n in params for n in frozen)] or ["other"]
-
-
-def _cut(kind: str, group: str, names: list[str], remark: str = "") -> Iterator[Cut]:
+def _cut(kind: str, groups: Sequence[str], names: Sequence[str], remark: str = "") -> Iterator[Cut]:
     if names:
-        count = f"{len(names)} tensors, first {names[0]}"
-        detail = f"{count}; {remark}" if remark else count
-        yield cut(kind, module=names[0].rpartition(".")[0], groups=(group,), detail=detail)
+        detail = f"{len(names)} tensors, first {names[0]}{remark}"
+        yield cut(kind, module=names[0].rpartition(".")[0], groups=tuple(groups), detail=detail)
 
 
 def trial_updates(optimizer: Optimizer, groups: Groups) -> dict[str, float] | None:

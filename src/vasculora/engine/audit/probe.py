@@ -9,6 +9,7 @@ is still dead, a third pass is followed operation by operation to find the cut.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.optim import Optimizer
@@ -55,18 +56,20 @@ def audit_gradients(
         guard.put_back()
         reports = _reports(members, outcome, optimizer)
         cuts = [*_standing_cuts(model, optimizer, members), *cuts]
+        off = {g for c in cuts if c.kind.startswith("adapter_") for g in c.groups}
         case = Case(
             model=model,
             loss_fn=loss_fn,
             groups=members,
             states={name: reach.state for name, reach in outcome.reach.items()},
-            dead=tuple(report.name for report in reports if report.state == "dead"),
+            dead=frozenset(report.name for report in reports if report.state == "dead"),
+            explained=frozenset(off),
             nudges=outcome.nudges,
             guard=guard,
         )
-        if outcome.fault is not None or any(s != "touched" for s in case.states.values()):
+        if not outcome.is_sound:
             cuts = [*cuts, *diagnose(case)]
-    return AuditReport(groups=tuple(reports), cuts=tuple(dict.fromkeys(cuts)))
+        return AuditReport(groups=tuple(reports), cuts=tuple(dict.fromkeys(cuts)))
 
 
 @dataclass
@@ -77,6 +80,13 @@ class _Outcome:
     updates: dict[str, float] | None = None
     nudges: dict[str, Tensor] = field(default_factory=dict)
     fault: Exception | None = None
+    is_finite: bool = True
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether there is nothing to explain."""
+        touched = all(reach.state == "touched" for reach in self.reach.values())
+        return touched and self.is_finite and self.fault is None
 
 
 def _probe(
@@ -88,17 +98,17 @@ def _probe(
 ) -> _Outcome:
     """Measure once, and once more with zeros moved where something stayed untouched."""
     try:
-        reach = _pass(loss_fn, learners, guard)
+        reach, is_finite = _pass(loss_fn, learners, guard)
+        if not is_finite or any(r.state == "nonfinite" for r in reach.values()):
+            return _Outcome(reach=reach, is_finite=is_finite)
         nudges = _nudges(learners, reach)
-        updates = None
-        if optimizer is not None and all(r.state != "nonfinite" for r in reach.values()):
-            updates = trial_updates(optimizer, members)
-        if nudges and any(r.state in ("zero", "none") for r in reach.values()):
+        updates = None if optimizer is None else trial_updates(optimizer, members)
+        if all(r.state == "touched" for r in reach.values()):
+            nudges = {}
+        if nudges:
             guard.put_back()
             move(learners, nudges)
-            reach = best(reach, _pass(loss_fn, learners, guard))
-        else:
-            nudges = {}
+            reach = best(reach, _pass(loss_fn, learners, guard)[0])
     except RuntimeError as fault:
         if not is_told(fault):
             raise
@@ -108,10 +118,13 @@ def _probe(
 
 def _pass(
     loss_fn: Callable[[], Tensor], learners: Mapping[str, Parameter], guard: Guard
-) -> dict[str, Reach]:
+) -> tuple[dict[str, Reach], bool]:
+    """Return how far the gradient reached, and whether the loss was finite."""
     guard.clear_grads()
-    backward(loss_fn())
-    return measure(learners)
+    loss = loss_fn()
+    guard.adopt(loss)
+    backward(loss)
+    return measure(learners), bool(torch.isfinite(torch.as_tensor(loss).detach()).all())
 
 
 def _nudges(learners: Mapping[str, Parameter], reach: Mapping[str, Reach]) -> dict[str, Tensor]:
@@ -145,9 +158,9 @@ def _standing_cuts(
     """Return what is wrong before anything runs: with the optimizer, with adapters."""
     cuts = [] if optimizer is None else optimizer_cuts(model, optimizer, members)
     for fault in adapter_faults(model):
-        layers = f"{fault.num_layers} layers" if fault.num_layers else f"{fault.module!r}"
+        layers = f"{len(fault.layers)} layers" if fault.layers else f"{fault.module!r}"
         concerned = tuple(
-            g for g, params in members.items() if any(n.startswith(fault.module) for n in params)
+            g for g, params in members.items() if any(n.startswith(fault.layers) for n in params)
         )
         cuts.append(cut(fault.kind, module=fault.module, groups=concerned, detail=layers))
     return cuts
@@ -168,7 +181,8 @@ def _report(
     learning = {n: p for n, p in params.items() if p.requires_grad}
     counts = dict.fromkeys(("touched", "zero", "none", "nonfinite"), 0)
     for n, p in learning.items():
-        counts[outcome.reach[n].state] += p.numel()
+        state = outcome.reach[n].state
+        counts["zero" if state == "noise" else state] += p.numel()
     outside = () if moved is None else (p for p in learning.values() if id(p) not in moved)
     updates = outcome.updates or {}
     return GroupReport(

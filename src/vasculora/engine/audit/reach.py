@@ -10,9 +10,11 @@ from torch.nn import Parameter
 
 FLOOR = 1e-10
 """Gradients below this share of the model's largest are float noise."""
-SIBLING_FLOOR = 0.1
+SIBLING_FLOOR = 4
 """So are those below this many machine epsilons of the largest in their own module: a key's bias
 gets a sum whose terms cancel, for softmax cannot see it."""
+COARSE_FLOOR = 1e-3
+"""The most that may be taken for noise so, in formats as coarse as bfloat16."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class Reach:
     """What one tensor got.
 
     Attributes:
-        state: `touched`, `zero` (or float noise), `none` or `nonfinite`.
+        state: `touched`, `zero`, `noise` (not zero, but float noise), `none` or `nonfinite`.
         peak: Largest finite size of an entry.
         square: Sum of the squared finite entries.
     """
@@ -72,16 +74,17 @@ def measure(params: Mapping[str, Parameter]) -> dict[str, Reach]:
     out = {}
     for name, reach in raw.items():
         epsilon = torch.finfo(params[name].dtype).eps
-        floor = max(FLOOR * top, SIBLING_FLOOR * epsilon * nearby[name.rpartition(".")[0]])
+        share = min(SIBLING_FLOOR * epsilon, COARSE_FLOOR)
+        floor = max(FLOOR * top, share * nearby[name.rpartition(".")[0]])
         noise = reach.state == "touched" and reach.peak <= floor
-        out[name] = Reach("zero") if noise else reach
+        out[name] = Reach("noise") if noise else reach
     return out
 
 
 def best(one: Mapping[str, Reach], other: Mapping[str, Reach]) -> dict[str, Reach]:
     """Return what each tensor got in the better of two passes; a fault of the first one stays."""
     return {
-        name: other[name] if reach.state in ("zero", "none") else reach
+        name: reach if reach.state in ("touched", "nonfinite") else other[name]
         for name, reach in one.items()
     }
 

@@ -5,7 +5,7 @@
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -15,7 +15,7 @@ import torch
 import torch.utils.checkpoint
 from torch.autograd import grad_mode
 
-from vasculora.engine.audit.places import Place, mode_decorator, statement
+from vasculora.engine.audit.places import Place, is_passed_over, mode_decorator, statement
 
 _GRAD_MODE_FILE = grad_mode.__file__
 _CHECKPOINT_FILE = torch.utils.checkpoint.__file__
@@ -29,25 +29,32 @@ class Switch:
         kind: `no_grad`, `set_grad_enabled` or `inference_mode`; `enable_grad` for one that
             switches it on again.
         place: Who did it; None if it was off from the start.
+        module: Dotted name of the part of the model that was running.
         owner: Tells one switch from another.
         transparent: Whether it belongs to reentrant checkpointing, which records later.
     """
 
     kind: str
     place: Place | None
+    module: str
     owner: int
     transparent: bool = False
 
 
 class Switches:
-    """The switches that are set now, outermost first."""
+    """The switches that are set now, outermost first.
 
-    def __init__(self) -> None:
+    Args:
+        running: Tells which part of the model is running.
+    """
+
+    def __init__(self, running: Callable[[], str]) -> None:
+        self._running = running
         self._set: list[Switch] = []
         self._kept: list[Any] = []
         self.last_inference: Switch | None = None
         if not torch.is_grad_enabled():
-            self._set.append(Switch("set_grad_enabled", None, 0))
+            self._set.append(Switch("set_grad_enabled", None, "", 0))
 
     @property
     def off(self) -> tuple[Switch, ...]:
@@ -84,7 +91,7 @@ class Switches:
 
     def _add(self, kind: str, owner: Any, frame: FrameType | None) -> None:
         transparent = frame is not None and frame.f_code.co_filename == _CHECKPOINT_FILE
-        self._set.append(Switch(kind, _blame(frame), id(owner), transparent))
+        self._set.append(Switch(kind, _blame(frame), self._running(), id(owner), transparent))
         self._kept.append(owner)  # an owner that is gone could lend its id to another
 
     def _drop(self, owner: int) -> None:
@@ -125,11 +132,12 @@ def _outermost_of_grad_mode(frame: FrameType | None) -> FrameType | None:
 
 def _blame(frame: FrameType | None) -> Place | None:
     """Return the `with` statement, the call, or the decorator of the function that is running."""
-    while frame is not None and frame.f_code.co_name in _WRAPPERS:
-        if "func" in frame.f_locals:
+    while frame is not None and is_passed_over(frame.f_code):
+        if frame.f_code.co_name in _WRAPPERS and "func" in frame.f_locals:
             return mode_decorator(frame.f_locals["func"])
         frame = frame.f_back
     return statement(frame)
 
 
 _WRAPPERS = ("decorate_context", "generator_context")
+"""What torch wraps a decorated function in."""

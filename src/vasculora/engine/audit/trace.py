@@ -7,7 +7,8 @@ detach, numbers and arrays. Backward, hooks note how large the gradient is at ea
 """
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
@@ -15,49 +16,27 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import BackwardCFunction
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from vasculora.engine.audit.operations import MULTIPLYING, READING, is_in_place, name_of, stem
+from vasculora.engine.audit.operations import READING, name_of
 from vasculora.engine.audit.places import Place, here, statement
-from vasculora.engine.audit.switches import Switch, Switches
+from vasculora.engine.audit.steps import (
+    Call,
+    Overwrite,
+    Sources,
+    Step,
+    storage_of,
+    values_in,
+    written_by,
+    zeros_in,
+)
+from vasculora.engine.audit.switches import Switches, inference_mode_watched
 from vasculora.engine.audit.values import TracedArray, TracedFloat, traced
-
-
-@dataclass(eq=False, slots=True)
-class Step:
-    """One value that depends on a trainable weight.
-
-    Attributes:
-        index: Its turn in the pass.
-        name: The call that made it; of a weight, the weight's name.
-        parents: What it was made from, and whether each carried the graph then.
-        live: Whether it carries the graph.
-        place: The statement.
-        module: The module that was running.
-        off: What had switched the graph off, outermost first.
-        within: Whether it was made inside a custom autograd function, whose graph shows later.
-        reentrant: Whether that function is a reentrant checkpoint.
-        custom: Name of the custom function it came out of.
-        dtype: Its number format; None for numbers and arrays.
-        by_zero: Whether something in the call that made it is zero throughout.
-        gradient: Largest size of the gradient that came back to it; None where none did.
-        finite: Whether all of it is finite.
-    """
-
-    index: int
-    name: str
-    parents: tuple[tuple["Step", bool], ...] = ()
-    live: bool = False
-    place: Place | None = None
-    module: str = ""
-    off: tuple[Switch, ...] = ()
-    within: bool = False
-    reentrant: bool = False
-    custom: str = ""
-    dtype: torch.dtype | None = None
-    by_zero: bool = False
-    gradient: Tensor | None = None
-    finite: Tensor | None = None
 
 
 @dataclass(eq=False)
@@ -66,37 +45,67 @@ class Trace(TorchFunctionMode):
 
     Attributes:
         weights: Trainable weights by name.
+        module_names: Name of each module of the model, by id.
         switches: What keeps the graph off.
         steps: Everything that depends on a weight, in order; the weights first.
         roots: The step of each weight.
-        overwrites: Every statement that wrote into a tensor, with the tensor's shape.
+        overwrites: Every statement that wrote into a tensor.
         frozen: Weights that were frozen meanwhile: where, and as which kind of cut.
         ran: Names of the modules that ran.
+        last_module: The part that ran when torch was last called.
     """
 
     weights: Mapping[str, nn.Parameter]
     module_names: Mapping[int, str]
-    switches: Switches = field(default_factory=Switches)
+    switches: Switches = field(init=False)
     steps: list[Step] = field(default_factory=list)
     roots: dict[str, Step] = field(default_factory=dict)
-    overwrites: list[tuple[Place, tuple[int, ...]]] = field(default_factory=list)
+    overwrites: list[Overwrite] = field(default_factory=list)
     frozen: dict[str, tuple[str, Place | None]] = field(default_factory=dict)
     ran: set[str] = field(default_factory=set)
+    last_module: str = ""
     _running: list[str] = field(default_factory=list)
     _known: dict[int, tuple[Any, Step]] = field(default_factory=dict)
     _by_storage: dict[int, Step] = field(default_factory=dict)
     _writes: dict[int, Step] = field(default_factory=dict)
+    _unwrapped: dict[int, Place | None] = field(default_factory=dict)
     _numbers: dict[float, Step] = field(default_factory=dict)
     _made: dict[int, tuple[Tensor, Place | None, bool]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Begin with the weights themselves."""
         super().__init__()
+        self.switches = Switches(lambda: self.module)
         for name, weight in self.weights.items():
             module = name.rpartition(".")[0]
             step = self._add(name=name, live=weight.requires_grad, module=module)
             self.roots[name] = step
             self._remember(weight, step)
+
+    @contextmanager
+    def following(self) -> Iterator[None]:
+        """Follow what runs inside, and which module runs it."""
+        hooks = (
+            register_module_forward_pre_hook(self._enter_module),
+            register_module_forward_hook(self._leave_module, always_call=True),
+        )
+        try:
+            unwrapping = (_parameters_watched(self._unwrapped), _Unwrapping(self._unwrapped))
+            with inference_mode_watched(self.switches), unwrapping[0], unwrapping[1], self:
+                yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    @property
+    def module(self) -> str:
+        """Name of the module that is running; empty outside of all."""
+        return self._running[-1] if self._running else ""
+
+    def made_at(self, value: Any) -> tuple[Place | None, bool]:
+        """Return where a single number without a weight's part was made, and if from tensors."""
+        _, place, from_tensors = self._made.get(id(value), (None, None, False))
+        return place, from_tensors
 
     # -- the function mode ---------------------------------------------------------------------
 
@@ -104,48 +113,42 @@ class Trace(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        name = name_of(func)
-        if name == "_set_grad_enabled":
+        call = Call(name_of(func), args, kwargs, tuple(values_in((args, kwargs))))
+        if call.name == "_set_grad_enabled":
             self.switches.flag_set(bool(args[0]))
-        sources = self._sources((args, kwargs))
+        self.last_module = self.module
+        sources = self._sources(call.values)
         result = func(*args, **kwargs)
-        written = _written(name, args, kwargs)
-        if name in ("requires_grad_", "requires_grad="):
-            self._flagged(args, kwargs, sources)
-        elif sources:
-            return self._record(name, args, kwargs, sources, result, written)
-        elif isinstance(result, Tensor) and result.numel() == 1:
-            from_tensors = any(isinstance(item, Tensor) for item in _items((args, kwargs)))
-            self._made[id(result)] = (result, here(), from_tensors)
-        if written is not None and (place := here()):
-            self.overwrites.append((place, tuple(written.shape)))
-        return result
-
-    def _record(
-        self,
-        name: str,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-        sources: tuple[tuple[Step, bool], ...],
-        result: Any,
-        written: Tensor | None,
-    ) -> Any:
+        written = written_by(call)
         if written is not None:
-            step = self._step(name, args, kwargs, sources, written)
-            self._remember(written, step)
-            self._writes[_storage(written)] = step
-            if step.place is not None:
-                self.overwrites.append((step.place, tuple(written.shape)))
-            return result
-        if name in READING:
-            return self._read(name, sources, result)
-        given = {id(item) for item in _items((args, kwargs)) if isinstance(item, Tensor)}
-        for made in _items(result):
-            if isinstance(made, Tensor) and id(made) not in given:
-                self._remember(made, self._step(name, args, kwargs, sources, made))
+            self.overwrites.append(Overwrite(here(), tuple(written.shape), self.module))
+        if call.name in ("requires_grad_", "requires_grad="):
+            self._flagged(call, sources)
+        elif sources:
+            return self._record(call, sources, result, written)
+        elif isinstance(result, Tensor) and result.numel() == 1:
+            from_tensors = any(isinstance(item, Tensor) for item in call.items)
+            self._made[id(result)] = (result, here(), from_tensors)
         return result
 
-    def _read(self, name: str, sources: tuple[tuple[Step, bool], ...], result: Any) -> Any:
+    def _record(self, call: Call, sources: Sources, result: Any, written: Tensor | None) -> Any:
+        if written is not None:
+            step = self._step(call, sources, written)
+            self._remember(written, step)
+            self._writes[storage_of(written)] = step
+            return result
+        if call.name in READING:
+            return self._read(call.name, sources, result)
+        given = {id(item) for item in call.items}
+        for made in values_in(result):
+            if isinstance(made, Tensor) and id(made) not in given:
+                step = self._step(call, sources, made)
+                self._remember(made, step)
+                if made.requires_grad and made.grad_fn is None and not step.within:
+                    self._leaf(made, ((step, False),), here())
+        return result
+
+    def _read(self, name: str, sources: Sources, result: Any) -> Any:
         """Give a number or array that leaves torch its origin."""
         step = self._add(name=name, parents=sources, place=here(), module=self.module)
         step.off = self.switches.off
@@ -154,112 +157,114 @@ class Trace(TorchFunctionMode):
         value = traced(result, step)
         if isinstance(value, TracedArray) and value.size:
             self._known[id(value)] = (value, step)  # kept alive: its memory names it
-            self._by_storage.setdefault(int(value.__array_interface__["data"][0]), step)
+            self._by_storage[int(value.__array_interface__["data"][0])] = step
         return value
 
-    def _step(
-        self,
-        name: str,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-        sources: tuple[tuple[Step, bool], ...],
-        made: Tensor,
-    ) -> Step:
+    def _step(self, call: Call, sources: Sources, made: Tensor) -> Step:
         within = self._is_within()
         step = self._add(
-            name=name,
+            name=call.name,
             parents=sources,
-            live=made.requires_grad,
+            live=made.grad_fn is not None,
             place=_application() if within else here(),
             module=self.module,
-        )
-        step.reentrant = self.switches.in_checkpoint
-        step.within, step.off, step.dtype = within, self.switches.off, made.dtype
-        step.by_zero = stem(name) in MULTIPLYING and any(
-            _is_zero(x) for x in _items((args, kwargs))
+            off=self.switches.off,
+            within=within,
+            reentrant=self.switches.in_checkpoint,
+            dtype=made.dtype,
+            zeros=zeros_in(call),
+            is_empty=made.numel() == 0,
         )
         if made.dtype.is_floating_point:
-            step.finite = torch.isfinite(made.detach()).all()
+            step.finite = torch.isfinite(made).all()
         self._watch(step, made)
         return step
 
-    def _flagged(
-        self,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-        sources: tuple[tuple[Step, bool], ...],
-    ) -> None:
+    def _flagged(self, call: Call, sources: Sources) -> None:
         """Take note of a tensor whose requires_grad was set by hand."""
-        tensor, wanted = args[0], (*args[1:], kwargs.get("requires_grad", True))[0]
-        root = next((s for s in self.roots.values() if self._is(tensor, s)), None)
+        tensor = call.args[0]
+        wanted = (*call.args[1:], call.kwargs.get("requires_grad", True))[0]
+        root = next((s for s in self.roots.values() if self.weights[s.name] is tensor), None)
         if root is not None:
             if not wanted and root.name not in self.frozen:
                 place = here(skip=("peft",))
                 kind = "frozen" if here() == place else "adapter_disabled"
                 self.frozen[root.name] = (kind, place)
         elif wanted and sources and tensor.grad_fn is None:
-            self._leaf(tensor, sources)
-
-    def _leaf(self, tensor: Tensor, sources: tuple[tuple[Step, bool], ...]) -> Step:
-        parents = tuple((step, False) for step, _ in sources)
-        step = self._add(name="leaf", parents=parents, live=True, place=here(), module=self.module)
-        step.dtype = tensor.dtype
-        self._remember(tensor, step)
-        return step
+            self._leaf(tensor, sources, here())
 
     # -- what a value depends on ---------------------------------------------------------------
 
-    def _sources(self, value: Any) -> tuple[tuple[Step, bool], ...]:
+    def _sources(self, items: Iterable[Any]) -> Sources:
         """Return the steps a call's arguments come from, and whether each carries the graph."""
         found: dict[Step, bool] = {}
-        for item in _items(value):
+        for item in items:
             if isinstance(item, Tensor):
                 for step in self.of(item):
                     found[step] = found.get(step, False) or item.requires_grad
-            elif isinstance(item, TracedFloat | TracedArray) and item.origin is not None:
-                found.setdefault(item.origin, False)
-            elif isinstance(item, float) and item in self._numbers:
-                found.setdefault(self._numbers[item], False)
+            else:
+                for step in self.of(item):
+                    found.setdefault(step, False)
         return tuple(found.items())
 
     def of(self, value: Any) -> tuple[Step, ...]:
         """Return the steps a value comes from; none where no weight has a part in it."""
-        if not isinstance(value, Tensor):
-            origin = getattr(value, "origin", None)
-            origin = self._numbers.get(value) if isinstance(value, float) and not origin else origin
-            return () if origin is None else (origin,)
-        entry, storage = self._known.get(id(value)), _storage(value)
+        if isinstance(value, Tensor):
+            return self._of_tensor(value)
+        if isinstance(value, TracedFloat | TracedArray):
+            return () if value.origin is None else (value.origin,)
+        number = self._numbers.get(value) if isinstance(value, float) else None
+        return () if number is None else (number,)
+
+    def _of_tensor(self, tensor: Tensor) -> tuple[Step, ...]:
+        entry, storage = self._known.get(id(tensor)), storage_of(tensor)
         write = self._writes.get(storage)
-        if entry is not None:
-            step = entry[1]
-            self._revive(step, value)
-            return (step, write) if write is not None and write.index > step.index else (step,)
-        alias = write or self._by_storage.get(storage)
-        return () if alias is None else (self._alias(value, alias),)
+        if entry is None:
+            origin = write or self._by_storage.get(storage)
+            return () if origin is None else (self._alias(tensor, origin),)
+        step = entry[1]
+        if _is_new_leaf(step, tensor):
+            return (self._leaf(tensor, ((step, False),), self._made_leaf(tensor)),)
+        if step.within and not step.live and tensor.requires_grad:
+            step.live = True  # it came out of its custom function with a graph
+            self._name_custom(step, tensor)
+            self._watch(step, tensor)
+        return (step, write) if write is not None and write.index > step.index else (step,)
 
     def _alias(self, tensor: Tensor, origin: Step) -> Step:
         """Return the step of a tensor that appeared without a call, on memory that is known."""
         if tensor.requires_grad and tensor.grad_fn is None:
-            return self._leaf(tensor, ((origin, False),))
+            return self._leaf(tensor, ((origin, False),), self._made_leaf(tensor))
         step = self._add(
             name="alias",
             parents=((origin, tensor.requires_grad),),
             live=tensor.requires_grad,
-            place=here(),
+            place=self._made_leaf(tensor),
             module=self.module,
+            off=self.switches.off,
+            dtype=tensor.dtype,
         )
-        step.dtype, step.off = tensor.dtype, self.switches.off
         self._remember(tensor, step)
         self._name_custom(step, tensor)
         self._watch(step, tensor)
         return step
 
-    def _revive(self, step: Step, tensor: Tensor) -> None:
-        """Take note that what was made inside a custom function came out with a graph."""
-        if step.within and not step.live and tensor.requires_grad:
-            step.live = True
-            self._name_custom(step, tensor)
-            self._watch(step, tensor)
+    def _made_leaf(self, tensor: Tensor) -> Place | None:
+        """Return where a value was taken out of its graph unseen, or else where it is used."""
+        return self._unwrapped.get(storage_of(tensor)) or here()
+
+    def _leaf(self, tensor: Tensor, sources: Sources, place: Place | None) -> Step:
+        """Return the step of a value that was declared trainable without a graph."""
+        step = self._add(
+            name="leaf",
+            parents=tuple((step, False) for step, _ in sources),
+            live=True,
+            place=place,
+            module=self.module,
+            dtype=tensor.dtype,
+        )
+        self._remember(tensor, step)
+        return step
 
     def _name_custom(self, step: Step, tensor: Tensor) -> None:
         if isinstance(tensor.grad_fn, BackwardCFunction):
@@ -278,11 +283,6 @@ class Trace(TorchFunctionMode):
 
         tensor.grad_fn.register_hook(note)
 
-    def made_at(self, value: Any) -> tuple[Place | None, bool]:
-        """Return where a single number without a weight's part was made, and if from tensors."""
-        _, place, from_tensors = self._made.get(id(value), (None, None, False))
-        return place, from_tensors
-
     # -- bookkeeping ---------------------------------------------------------------------------
 
     def _add(self, **fields: Any) -> Step:
@@ -293,11 +293,8 @@ class Trace(TorchFunctionMode):
     def _remember(self, tensor: Tensor, step: Step) -> None:
         # tensors are kept alive while the pass lasts, so neither id nor memory changes hands
         self._known[id(tensor)] = (tensor, step)
-        if storage := _storage(tensor):
+        if storage := storage_of(tensor):
             self._by_storage.setdefault(storage, step)
-
-    def _is(self, tensor: Tensor, step: Step) -> bool:
-        return self.weights[step.name] is tensor
 
     def _is_within(self) -> bool:
         """Return whether a custom function's forward runs, whose outputs get their graph later."""
@@ -305,57 +302,53 @@ class Trace(TorchFunctionMode):
             return False
         return self.switches.in_checkpoint or not torch.is_grad_enabled()
 
-    @property
-    def module(self) -> str:
-        """Name of the module that is running; empty outside of all."""
-        return self._running[-1] if self._running else ""
-
-    def enter_module(self, module: nn.Module, *_: Any) -> None:
-        """Take note that a module begins."""
+    def _enter_module(self, module: nn.Module, _: Any) -> None:
         name = self.module_names.get(id(module), type(module).__name__)
         self._running.append(name)
         self.ran.add(name)
 
-    def leave_module(self, *_: Any) -> None:
-        """Take note that a module ends."""
+    def _leave_module(self, module: nn.Module, *_: Any) -> None:
         if self._running:
             self._running.pop()
 
 
-def _items(value: Any) -> Iterator[Any]:
-    """Yield the tensors, arrays and numbers in nested arguments."""
-    if isinstance(value, list | tuple):
-        for item in value:
-            yield from _items(item)
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _items(item)
-    elif isinstance(value, Tensor | TracedArray | float | int):
-        yield value
+@contextmanager
+def _parameters_watched(places: dict[int, Place | None]) -> Iterator[None]:
+    """Note where values become weights: no mode sees `nn.Parameter(x)`."""
+    original = nn.Parameter.__dict__["__new__"]
 
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        made = original.__func__(*args, **kwargs)
+        places[storage_of(made)] = here()
+        return made
 
-def _written(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | None:
-    """Return the tensor that a call has overwritten."""
-    target = kwargs.get("out")
-    if target is None and is_in_place(name):
-        target = args[0] if args else kwargs.get("tensor", kwargs.get("input"))
-    if target is None and kwargs.get("inplace") is True and args:
-        target = args[0]
-    return target if isinstance(target, Tensor) else None
-
-
-def _is_zero(value: Any) -> bool:
-    if isinstance(value, Tensor):
-        return value.dtype.is_floating_point and value.numel() > 0 and not bool(value.any())
-    return isinstance(value, float | int) and not isinstance(value, bool) and value == 0
-
-
-def _storage(tensor: Tensor) -> int:
-    """Return where a tensor's memory begins; 0 where it has none."""
+    nn.Parameter.__new__ = staticmethod(watched)  # type: ignore[method-assign]
     try:
-        return tensor.untyped_storage().data_ptr()
-    except (RuntimeError, NotImplementedError):  # sparse and meta tensors
-        return 0
+        yield
+    finally:
+        nn.Parameter.__new__ = original  # type: ignore[method-assign]
+
+
+class _Unwrapping(TorchDispatchMode):
+    """Notes where values are detached by calls that the function mode does not see."""
+
+    def __init__(self, places: dict[int, Place | None]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.places = places
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func is torch.ops.aten.detach.default:
+            self.places[storage_of(args[0])] = here()
+        with torch._C.DisableTorchFunction():
+            return func(*args, **(kwargs or {}))
+
+
+def _is_new_leaf(step: Step, tensor: Tensor) -> bool:
+    """Return whether a value without a graph was declared trainable where nobody saw it."""
+    is_leaf = tensor.requires_grad and tensor.grad_fn is None
+    return is_leaf and not step.live and not step.within
 
 
 def _application() -> Place | None:

@@ -157,19 +157,18 @@ class Attention(nn.Module):
         super().__init__()
         torch.manual_seed(11)
         self.query = nn.Linear(6, 6)
-        self.key = nn.Linear(6, 6, bias=False)
-        self.key_bias = nn.Parameter(torch.randn(6))
+        self.key = nn.Linear(6, 6)
         self.value = nn.Linear(6, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        key = self.key(x) + self.key_bias  # maybe
+        key = self.key(x)  # maybe
         weights = torch.softmax(self.query(x) @ key.T, dim=-1)  # maybe
         return weights @ self.value(x)
 
 
 def biased_keys(apart: bool) -> Case:
     model, x, y = Attention(), inputs(), truth()
-    groups = {"bias": "key_bias", "rest": "."} if apart else {"attention": "."}
+    groups = {"bias": r"key\.bias", "rest": "."} if apart else {"attention": "."}
     return Case(model, lambda: F.mse_loss(model(x), y), groups=groups)
 
 
