@@ -17,6 +17,20 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from vasculora.cli.options import (
+    BatchSize,
+    ConfigFile,
+    Data,
+    Gpu,
+    GroupRegex,
+    LearningRate,
+    Model,
+    ModelArgument,
+    Phrase,
+    Preset,
+    Set,
+    Trainable,
+)
 from vasculora.cli.render import Reporter, make_console, render_error, render_json
 
 FAILED, BAD_INPUT, CANNOT_LEARN, INTERRUPTED, TERMINATED = 1, 2, 3, 130, 143
@@ -74,52 +88,6 @@ app = typer.Typer(
 data_app = typer.Typer(no_args_is_help=True, help="Make data sets.")
 app.add_typer(data_app, name="data")
 
-ConfigFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--config", metavar="FILE", help="YAML file of settings that differ from the defaults."
-    ),
-]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="A.B=C", help="One setting, typed as in YAML; may be repeated."),
-]
-Model = Annotated[
-    str | None,
-    typer.Option(
-        metavar="MODEL", help="[bold]nano[/bold], a base model's folder or a run's folder."
-    ),
-]
-ModelArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL", help="[bold]nano[/bold], a base model's folder or a run's folder."
-    ),
-]
-Trainable = Annotated[
-    str | None,
-    typer.Option(
-        metavar="A,B",
-        help="What learns, of mllm_lora, projector, mask_decoder, mask_decoder_lora and "
-        "grounding_lora.",
-    ),
-]
-Preset = Annotated[
-    str | None,
-    typer.Option(help="Settings of a name: [bold]seed[/bold] or [bold]light[/bold]."),
-]
-Gpu = Annotated[
-    int | None,
-    typer.Option(metavar="N", help="Index of the GPU; without it the first one, or the CPU."),
-]
-GroupRegex = Annotated[
-    str | None,
-    typer.Option(
-        metavar="REGEX",
-        help="Its first capture group, searched in a file's name, is the patient or run.",
-    ),
-]
-
 
 @app.callback()
 def _root(
@@ -137,17 +105,12 @@ def _root(
 def finetune(
     out: Annotated[Path, typer.Option(metavar="RUN", help="Folder of the run; new or empty.")],
     model: Model = None,
-    data: Annotated[
-        Path | None, typer.Option(metavar="DATA", help="Folder of images and masks; only read.")
-    ] = None,
+    data: Data = None,
     epochs: Annotated[
         int | None, typer.Option(help="Passes over the training images. \\[default: 15]")
     ] = None,
-    lr: Annotated[
-        float | None,
-        typer.Option(help="Highest learning rate. \\[default: the base's own, else 1e-4]"),
-    ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images in one forward pass.")] = None,
+    lr: LearningRate = None,
+    batch_size: BatchSize = None,
     gpu: Gpu = None,
     lora_rank: Annotated[
         int | None, typer.Option(help="Rank of LoRA. \\[default: the base's own, else 64]")
@@ -157,9 +120,7 @@ def finetune(
     ] = None,
     trainable: Trainable = None,
     preset: Preset = None,
-    phrase: Annotated[
-        str | None, typer.Option(help="What to segment where the data names nothing itself.")
-    ] = None,
+    phrase: Phrase = None,
     split_by: Annotated[
         str | None,
         typer.Option(help="group (never divides a patient) or sorted (by file name; leaks)."),
@@ -213,20 +174,13 @@ def finetune(
 @app.command()
 def audit(
     model: Model = None,
-    data: Annotated[
-        Path | None, typer.Option(metavar="DATA", help="Folder of images and masks; only read.")
-    ] = None,
-    lr: Annotated[
-        float | None,
-        typer.Option(help="Highest learning rate. \\[default: the base's own, else 1e-4]"),
-    ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images in one forward pass.")] = None,
+    data: Data = None,
+    lr: LearningRate = None,
+    batch_size: BatchSize = None,
     gpu: Gpu = None,
     trainable: Trainable = None,
     preset: Preset = None,
-    phrase: Annotated[
-        str | None, typer.Option(help="What to segment where the data names nothing itself.")
-    ] = None,
+    phrase: Phrase = None,
     group_regex: GroupRegex = None,
     json: Annotated[
         bool, typer.Option("--json", help="The report as JSON, alone on standard output.")
@@ -285,9 +239,7 @@ def evaluate(
     ],
     out: Annotated[Path, typer.Option(metavar="OUT", help="Folder for evaluation.json.")],
     split: Annotated[str | None, typer.Option(help="train, val, test or all.")] = None,
-    phrase: Annotated[
-        str | None, typer.Option(help="What to segment where the data names nothing itself.")
-    ] = None,
+    phrase: Phrase = None,
     group_regex: GroupRegex = None,
     gpu: Gpu = None,
     config: ConfigFile = None,

@@ -1,0 +1,63 @@
+"""The flags that several commands share, each with its help said once."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", metavar="FILE", help="YAML file of settings that differ from the defaults."
+    ),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="A.B=C", help="One setting, typed as in YAML; may be repeated."),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODEL", help="[bold]nano[/bold], a base model's folder or a run's folder."
+    ),
+]
+ModelArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL", help="[bold]nano[/bold], a base model's folder or a run's folder."
+    ),
+]
+Trainable = Annotated[
+    str | None,
+    typer.Option(
+        metavar="A,B",
+        help="What learns, of mllm_lora, projector, mask_decoder, mask_decoder_lora and "
+        "grounding_lora.",
+    ),
+]
+Preset = Annotated[
+    str | None,
+    typer.Option(help="Settings of a name: [bold]seed[/bold] or [bold]light[/bold]."),
+]
+Gpu = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Index of the GPU; without it the first one, or the CPU."),
+]
+GroupRegex = Annotated[
+    str | None,
+    typer.Option(
+        metavar="REGEX",
+        help="Its first capture group, searched in a file's name, is the patient or run.",
+    ),
+]
+Data = Annotated[
+    Path | None, typer.Option(metavar="DATA", help="Folder of images and masks; only read.")
+]
+LearningRate = Annotated[
+    float | None,
+    typer.Option(help="Highest learning rate. \\[default: the base's own, else 1e-4]"),
+]
+BatchSize = Annotated[int | None, typer.Option(help="Images in one forward pass.")]
+Phrase = Annotated[
+    str | None, typer.Option(help="What to segment where the data names nothing itself.")
+]
