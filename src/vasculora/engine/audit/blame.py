@@ -35,7 +35,9 @@ def blame_forward(parent: Step, step: Step, *, live: bool, group: str) -> list[C
     ]
     kind = _leaving(step)
     if kind is not None or not cuts:
-        cuts.append(cut(kind or "detach", step.place, module=step.module, groups=(group,)))
+        unknown = "" if kind else f"{step.name}() does"
+        kind = kind or "detach"
+        cuts.append(cut(kind, step.place, module=step.module, groups=(group,), detail=unknown))
     return cuts
 
 

@@ -6,8 +6,9 @@ used, without a graph       -> every step on the way where the graph ends
 used, with a graph          -> every step on the way where the gradient becomes zero
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from vasculora.engine.audit.blame import blame_backward, blame_forward, unused_a
 from vasculora.engine.audit.faults import explain_fault
 from vasculora.engine.audit.findings import cut
 from vasculora.engine.audit.guard import Guard
-from vasculora.engine.audit.operations import FLATTENING, JOINING, LEAVING, READING, stem
+from vasculora.engine.audit.operations import FLATTENING, JOINING, LEAVING, NUMBERS, READING, stem
 from vasculora.engine.audit.places import defined_at
 from vasculora.engine.audit.reach import backward, is_told, move
 from vasculora.engine.audit.report import Cut
@@ -75,7 +76,8 @@ def diagnose(case: Case) -> list[Cut]:
     case.guard.clear_grads()
     move(learners, case.nudges)
     try:
-        with trace.following():
+        with trace.following(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they were given in the first pass
             loss = case.loss_fn()
         ends = trace.of(loss)
         case.guard.adopt(loss)
@@ -96,6 +98,7 @@ class _Diagnosis:
     trace: Trace
     loss: Any
     walks: Walks
+    _dependence: dict[str, bool] = field(default_factory=dict)
 
     def cuts(self) -> Iterator[Cut]:
         """Yield the cuts: one a kind and place, whatever number of weights and groups it has."""
@@ -142,8 +145,8 @@ class _Diagnosis:
     def _explain_unconnected(self, root: Step, reached: set[Step], group: str) -> Iterator[Cut]:
         """Explain a weight that is not used, or whose results end before the loss."""
         place, from_tensors = self.trace.made_at(self.loss)
-        exits = [s for s in reached if s.name in READING and s.name != "__bool__"]
-        if exits and self._depends(root.name):
+        exits = [s for s in reached if s.name in NUMBERS]
+        if exits and self._depends(group):
             last = max(exits, key=lambda step: step.index)
             parent, live = next((p, on) for p, on in last.parents if p in reached)
             yield from blame_forward(parent, last, live=live, group=group)
@@ -193,16 +196,25 @@ class _Diagnosis:
     def _cut(self, kind: str, step: Step, group: str, detail: str = "") -> Cut:
         return cut(kind, step.place, module=step.module, groups=(group,), detail=detail)
 
-    def _depends(self, name: str) -> bool:
-        """Return whether the loss changes when a weight does, by changing it."""
-        weight = self.case.learners[name]
-        noise = torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)).to(weight)
-        values = []
-        for share in (0.0, PERTURBATION):
-            self.case.guard.put_back()
-            move({name: weight}, {name: noise * share * (1 + weight.detach().abs().mean())})
-            values.append(float(self.case.loss_fn()))
-        return values[0] != values[1]
+    def _depends(self, group: str) -> bool:
+        """Return whether the loss changes when a group's weights do, by changing them."""
+        if group not in self._dependence:
+            untouched = self._perturbed_loss({}, 0.0)
+            changed = self._perturbed_loss(self.case.groups[group], PERTURBATION)
+            self._dependence[group] = untouched != changed
+        return self._dependence[group]
+
+    def _perturbed_loss(self, weights: Mapping[str, Parameter], share: float) -> float:
+        self.case.guard.put_back()
+        generator = torch.Generator().manual_seed(0)
+        changes = {
+            name: torch.randn(weight.shape, generator=generator).to(weight)
+            * (share * (1 + float(weight.detach().abs().mean())))
+            for name, weight in weights.items()
+        }
+        move(weights, changes)
+        loss = self.case.loss_fn()
+        return float(loss.detach() if isinstance(loss, Tensor) else loss)
 
 
 def _has_gradient(step: Step) -> bool:

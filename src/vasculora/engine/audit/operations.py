@@ -77,6 +77,9 @@ SHAPED = frozenset(_SHAPED.split())
 READING = frozenset(_READING.split())
 """Calls whose result is no tensor."""
 
+NUMBERS = frozenset(["item", "tolist", "numpy", "__array__", "__float__"])
+"""Those of them from which a loss can be computed."""
+
 _SIDED = re.compile(r"^__[ri]?(add|sub|mul|truediv|floordiv|mod|matmul|pow|and|or|xor)__$")
 _SHORT = {"truediv": "div", "floordiv": "floor_divide"}
 

@@ -154,6 +154,8 @@ class Trace(TorchFunctionMode):
         step.off = self.switches.off
         if isinstance(result, float) and result != round(result, 2):
             self._numbers[result] = step
+        if name in ("__float__", "__int__", "__index__", "__bool__"):
+            return result  # Python asks for the plain number, and complains of any other
         value = traced(result, step)
         if isinstance(value, TracedArray) and value.size:
             self._known[id(value)] = (value, step)  # kept alive: its memory names it
