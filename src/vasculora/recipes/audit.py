@@ -172,11 +172,11 @@ _HEEDLESS = (
 )
 _ZERO_LR = Cut(
     kind="zero_lr",
-    explanation="optim.lr is 0, so no step moves anything",
+    explanation="the learning rate optim.lr is 0, so no step moves anything",
     cure="Give --lr a number above 0, or leave it out for the base's own.",
 )
 _NO_MASK_LOSS = Cut(
     kind="zero_weight",
-    explanation="objective.dice, objective.focal and objective.bce are 0: no mask is in the loss",
+    explanation="the weights objective.dice, focal and bce are 0, so no mask is in the loss",
     cure="Raise objective.dice.",
 )
