@@ -252,7 +252,7 @@ def test_a_run_that_cannot_learn_exits_with_3(tmp_path, tiny_base, drawn_dir):
 
 
 DEAD = {
-    "--lr 0": "[zero_lr]\n    The learning rate optim.lr is 0, so no step moves anything. Give --lr",
+    "--lr 0": "[zero_lr]\n    The learning rate optim.lr is 0, so no step moves anything. Give",
     "--set lora.target_modules=nothing": "Change lora.target_modules, or leave it out for q, k, v",
 }
 
