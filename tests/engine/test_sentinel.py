@@ -461,6 +461,13 @@ def test_float32_may_stop_at_the_very_end_of_a_long_cosine():
     toy.epoch(140)
 
 
+def test_one_tensor_that_moves_is_enough():
+    """As in a LoRA whose first tensor has no gradient, or best-of-three's losing masks."""
+    toy = Toy(constant)
+    toy.optimizer.param_groups[0]["params"] = [toy.model.bias]
+    toy.epoch(8)
+
+
 def test_a_group_that_stops_late_is_seen():
     toy = Toy(constant)
     toy.epoch(100)

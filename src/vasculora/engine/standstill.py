@@ -89,23 +89,23 @@ def _hint(cases: Sequence[CaseScore], shift: float) -> str:
     if shift < SLIGHT:
         return (
             "No pixel crosses the threshold, so little does it move. Raise optim.lr, or try "
-            "`vasculora evaluate RUN --threshold 0.3`."
+            "`vasculora evaluate` with `--set threshold=0.3`."
         )
     if all(case.sensitivity == 0 for case in cases):
         return (
             "Not one pixel of a mask is found: the threshold is too high, or the masks belong to "
-            "other images or show something else. Try `vasculora evaluate RUN --threshold 0.1`, "
-            "and compare masks with images."
+            "other images or show something else. Try `vasculora evaluate` with `--set "
+            "threshold=0.1`, and compare masks with images."
         )
     if all(case.sensitivity == 1 for case in cases):
         return (
             "Every pixel of every mask is found, and the rest with it: the threshold is too low, "
-            "or the masks cover next to nothing. Try `vasculora evaluate RUN --threshold 0.9`, and "
-            "compare masks with images."
+            "or the masks cover next to nothing. Try `vasculora evaluate` with `--set "
+            "threshold=0.9`, and compare masks with images."
         )
     return (
-        "No pixel crosses the threshold. Try another one with `vasculora evaluate RUN --threshold "
-        "0.3`, and check that the masks belong to these images."
+        "No pixel crosses the threshold. Try `vasculora evaluate` with `--set threshold=0.3`, and "
+        "check that the masks belong to these images."
     )
 
 
