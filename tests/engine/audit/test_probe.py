@@ -1,16 +1,21 @@
 import copy
+import json
+import math
 
 import pytest
 import torch
+from accelerate import Accelerator
 from tests.conftest import draw
+from torch import nn
 
-from vasculora.core.errors import CannotLearnError
+from vasculora import audit_gradients
+from vasculora.core.errors import CannotLearnError, DeadGradientError
 from vasculora.core.runtime import set_seed
-from vasculora.engine.audit.probe import audit_gradients
 from vasculora.losses.objective import Objective, ObjectiveConfig
-from vasculora.model.lora import LoraSettings, attach, trainable_groups
+from vasculora.model.lora import GROUPS, LoraSettings, attach, trainable_groups
 
 EVERYTHING = ("mllm_lora", "projector", "mask_decoder", "grounding_lora")
+PATTERNS = {name: GROUPS[name] for name in EVERYTHING}
 
 
 @pytest.fixture
@@ -37,59 +42,67 @@ def states(report):
     return {group.name: group.state for group in report.groups}
 
 
+class Pair(nn.Module):
+    """Two weights, of one and of three entries."""
+
+    def __init__(self):
+        super().__init__()
+        self.near, self.far = (nn.Parameter(torch.full((n,), 2.0)) for n in (1, 3))
+
+
+# --- Sa2VA
+
+
 def test_every_group_of_a_healthy_model_learns(model, batch):
     groups = trainable_groups(model)
-    report = audit_gradients(model, loss_of(model, batch, masks="all"), groups)
-    assert states(report) == dict.fromkeys(groups, "learns")
-    assert set(groups) == set(EVERYTHING)
+    report = audit_gradients(model, loss_of(model, batch, masks="all"), groups=PATTERNS)
+    assert states(report) == dict.fromkeys(EVERYTHING, "learns")
     assert report.ok
+    assert report.cuts == ()
     report.raise_if_dead()
     for group in report.groups:
         assert group.num_parameters == sum(p.numel() for p in groups[group.name].values())
         assert group.num_touched == group.num_parameters
-        assert group.num_zero == group.num_none == group.num_nonfinite == 0
+        assert group.num_zero == group.num_none == group.num_nonfinite == group.num_outside == 0
         assert group.grad_norm > 0
+        assert group.update_ratio is None
 
 
 def test_the_first_half_of_lora_counts_although_the_second_is_zero(model, batch):
-    groups = trainable_groups(model)
     loss_of(model, batch)().backward()
-    first = [p for name, p in groups["mllm_lora"].items() if "lora_A" in name]
+    first = [p for name, p in trainable_groups(model)["mllm_lora"].items() if "lora_A" in name]
     assert first
     assert all(not p.grad.any() for p in first)  # what a plain backward pass would report
-    report = audit_gradients(model, loss_of(model, batch), groups)
-    assert report.groups[list(groups).index("mllm_lora")].num_zero == 0
+    report = audit_gradients(model, loss_of(model, batch), groups=PATTERNS)
+    assert report.groups[0].num_zero == 0
+    assert report.groups[0].state == "learns"
 
 
-def test_everything_is_put_back_bit_for_bit(model, batch):
-    model.register_buffer("steps", torch.tensor([1.0]))
+def test_lora_with_both_halves_zero_is_dead(model, batch):
+    with torch.no_grad():
+        for param in trainable_groups(model)["mllm_lora"].values():
+            param.zero_()
+    report = audit_gradients(model, loss_of(model, batch), groups=PATTERNS)
+    assert states(report)["mllm_lora"] == "dead"
 
-    def loss():
-        model.steps.add_(1)  # as a layer with running statistics does
-        return loss_of(model, batch)()
 
-    loss_of(model, batch)().backward()
-    model.eval()
-    model.base_model.model.seg_projector.train()
-    params = {name: param.detach().clone() for name, param in model.named_parameters()}
-    grads = {name: param.grad for name, param in model.named_parameters()}
-    values = {name: copy.deepcopy(grad) for name, grad in grads.items()}
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    modes = [module.training for module in model.modules()]
-    learns = [param.requires_grad for param in model.parameters()]
-    torch.manual_seed(7)
-    generator = torch.get_rng_state()
+def test_two_looks_see_the_same(model, batch):
+    set_seed(1)
+    reports = [audit_gradients(model, loss_of(model, batch), groups=PATTERNS) for _ in range(2)]
+    assert reports[0] == reports[1]
 
-    audit_gradients(model, loss, trainable_groups(model))
 
-    for name, param in model.named_parameters():
-        assert torch.equal(param, params[name]), name
-        assert param.grad is grads[name]
-        assert param.grad is None or torch.equal(param.grad, values[name])
-    assert all(torch.equal(b, buffers[n]) for n, b in model.named_buffers())
-    assert [module.training for module in model.modules()] == modes
-    assert [param.requires_grad for param in model.parameters()] == learns
-    assert torch.equal(torch.get_rng_state(), generator)
+def test_a_text_loss_leaves_the_mask_side_dead(model, batch):
+    report = audit_gradients(model, loss_of(model, batch, dice=0, focal=0, bce=0), groups=PATTERNS)
+    assert states(report) == {
+        "mllm_lora": "learns",
+        "projector": "dead",
+        "mask_decoder": "dead",
+        "grounding_lora": "dead",
+    }
+    assert {cut.kind for cut in report.cuts} == {"other_tensor"}
+    with pytest.raises(DeadGradientError, match="projector, mask_decoder, grounding_lora"):
+        report.raise_if_dead()
 
 
 def test_everything_is_put_back_after_a_fault_too(model):
@@ -98,113 +111,146 @@ def test_everything_is_put_back_after_a_fault_too(model):
 
     def fault():
         torch.rand(1)
+        model.train()
+        with torch.no_grad():
+            next(model.parameters()).mul_(2)
         raise RuntimeError("out of memory")
 
     generator = torch.get_rng_state()
     with pytest.raises(RuntimeError, match="out of memory"):
-        audit_gradients(model, fault, trainable_groups(model))
+        audit_gradients(model, fault, groups=PATTERNS)
     assert all(torch.equal(param, params[name]) for name, param in model.named_parameters())
     assert not any(module.training for module in model.modules())
     assert torch.equal(torch.get_rng_state(), generator)
 
 
-def test_two_looks_see_the_same(model, batch):
-    groups = trainable_groups(model)
-    set_seed(1)
-    reports = [audit_gradients(model, loss_of(model, batch), groups) for _ in range(2)]
-    assert reports[0] == reports[1]
+# --- any model
 
 
-def test_a_text_loss_leaves_the_mask_side_dead(model, batch):
-    text_only = loss_of(model, batch, dice=0, focal=0, bce=0)
-    report = audit_gradients(model, text_only, trainable_groups(model))
-    assert states(report) == {
-        "mllm_lora": "learns",
-        "projector": "dead",
-        "mask_decoder": "dead",
-        "grounding_lora": "dead",
-    }
-    assert not report.ok
-    with pytest.raises(CannotLearnError) as caught:
-        report.raise_if_dead()
-    lines = str(caught.value).splitlines()
-    assert {line.split(":")[0] for line in lines} == {
-        "projector",
-        "mask_decoder",
-        "grounding_lora",
-    }
-    assert all("Take it out of lora.trainable, or give a loss" in line for line in lines)
-
-
-def test_a_path_that_is_cut_is_dead_and_named(model, batch):
-    """The picture is encoded without a graph, as transformers' own entry point does it."""
-    encoder = model.base_model.model.grounding.vision_encoder
-    encoder.forward = torch.no_grad()(encoder.forward)
-    report = audit_gradients(model, loss_of(model, batch, masks="all"), trainable_groups(model))
-    assert states(report)["grounding_lora"] == "dead"
-    assert states(report)["mllm_lora"] == states(report)["projector"] == "learns"
-    with pytest.raises(CannotLearnError, match=r"^grounding_lora: none of its [\d,]+ trainable"):
-        report.raise_if_dead()
-
-
-def test_a_cut_at_the_seg_state_leaves_the_language_model_dead(model, batch):
-    projector = model.base_model.model.seg_projector
-    projector.register_forward_pre_hook(lambda _, args: (args[0].detach(),))
-    report = audit_gradients(model, loss_of(model, batch, text=0.0), trainable_groups(model))
-    assert states(report)["mllm_lora"] == "dead"
-    assert states(report)["projector"] == "learns"
-    with pytest.raises(CannotLearnError, match="mllm_lora: none of its"):
-        report.raise_if_dead()
-
-
-def test_a_loss_without_any_graph_is_dead_everywhere(model, batch):
-    def cut():
-        with torch.no_grad():
-            return loss_of(model, batch)()
-
-    report = audit_gradients(model, cut, trainable_groups(model))
-    assert set(states(report).values()) == {"dead"}
-    assert all(group.num_none == group.num_parameters for group in report.groups)
-
-
-def test_what_is_not_finite_is_named(model, batch):
-    first = model.base_model.model.seg_projector.modules_to_save["default"][0]
+def test_without_groups_it_goes_by_top_module_below_all_wrappers():
+    inner = nn.ModuleDict({"encoder": nn.Linear(2, 3), "head": nn.Linear(3, 1)})
+    inner["encoder"].lora_A = nn.Parameter(torch.ones(2))
+    model = nn.ModuleDict({"module": nn.ModuleDict({"model": inner})})
+    inner["head"].requires_grad_(False)
 
     def loss():
-        return loss_of(model, batch)() + (first.bias * float("nan")).sum()
+        return inner["head"](inner["encoder"](torch.ones(1, 2)) * inner["encoder"].lora_A.sum())
 
-    report = audit_gradients(model, loss, trainable_groups(model))
-    group = next(group for group in report.groups if group.name == "projector")
-    assert group.num_nonfinite == first.bias.numel()
-    with pytest.raises(CannotLearnError, match=r"projector: the gradient of 32 of .*not finite"):
-        report.raise_if_dead()
-
-
-def test_float_noise_does_not_count_as_learning():
-    weight, noise = (torch.nn.Parameter(torch.ones(3)) for _ in range(2))
-    model = torch.nn.Module()
-    model.weight, model.noise = weight, noise
-    report = audit_gradients(
-        model,
-        lambda: weight.sum() + 1e-12 * noise.sum(),
-        {"a": {"weight": weight}, "b": {"noise": noise}},
-    )
-    assert states(report) == {"a": "learns", "b": "dead"}
+    report = audit_gradients(model, lambda: loss().sum())
+    assert states(report) == {
+        "encoder (LoRA)": "learns",
+        "encoder": "learns",
+        "head": "frozen",
+    }
+    assert [g.num_parameters for g in report.groups if g.name == "head"] == [4]
+    assert report.num_parameters == report.num_touched == 11
 
 
-def test_a_group_that_is_reached_in_part_says_so():
-    model = torch.nn.Module()
-    model.near, model.far = (torch.nn.Parameter(torch.ones(n)) for n in (1, 3))
-    report = audit_gradients(
-        model, lambda: 2 * model.near.sum(), {"both": {"near": model.near, "far": model.far}}
-    )
+def test_trainable_weights_that_no_pattern_takes_are_a_group_too():
+    model = Pair()
+    report = audit_gradients(model, lambda: model.near.sum(), groups={"near": "^near$"})
+    assert states(report) == {"near": "learns", "other": "dead"}
+    assert not report.ok
+
+
+def test_a_pattern_that_is_in_no_name_is_refused():
+    with pytest.raises(
+        ValueError, match=r"group 'a': the pattern 'nera' .* nearest name is 'near'"
+    ):
+        audit_gradients(Pair(), lambda: torch.zeros(()), groups={"a": ["far", "nera"]})
+
+
+def test_a_loss_of_several_numbers_is_refused():
+    model = Pair()
+    with pytest.raises(ValueError, match=r"one number, got a tensor of shape \(3,\)"):
+        audit_gradients(model, lambda: model.far * 2)
+
+
+def test_a_group_that_is_reached_in_part_names_what_is_not():
+    model = Pair()
+    report = audit_gradients(model, lambda: 2 * model.near.sum(), groups={"both": "."})
     assert states(report) == {"both": "partial"}
     assert report.ok
-    assert report.rows() == [("both", "4", "1 (25.0%)", "2", "partial")]
+    assert report.cuts == ()
+    assert report.groups[0].unreached == ("far",)
+    assert report.rows() == [("both", "4", "1 (25.0%)", "2", "-", "partial")]
+    assert "both: not reached: far." in str(report)
 
 
-def test_nothing_to_learn_is_refused(model, batch):
-    report = audit_gradients(model, loss_of(model, batch), {})
+def test_nothing_to_learn_is_refused():
+    model = Pair().requires_grad_(False)
+    report = audit_gradients(model, lambda: model.near.sum())
     assert not report.ok
-    with pytest.raises(CannotLearnError, match="no weight is trainable"):
+    with pytest.raises(CannotLearnError, match=r"[Nn]o weight is trainable"):
         report.raise_if_dead()
+
+
+def test_one_trial_step_is_measured_and_taken_back():
+    model = Pair()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
+    report = audit_gradients(model, lambda: (3 * model.near).sum() + model.far.sum(), optimizer)
+    near, far = report.groups
+    assert near.grad_norm == pytest.approx(3)
+    assert near.update_ratio == pytest.approx(0.5 * 3 / 2)
+    assert far.grad_norm == pytest.approx(math.sqrt(3))
+    assert far.update_ratio == pytest.approx(0.5 * 1 / 2)
+    assert model.near.item() == 2
+    assert not optimizer.state
+
+
+def test_the_trial_step_is_taken_at_the_rate_that_warm_up_ends_at():
+    model = Pair()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.0)
+    assert optimizer.param_groups[0]["lr"] == 0
+    report = audit_gradients(model, lambda: model.near.sum() + model.far.sum(), optimizer)
+    assert report.ok
+    assert report.groups[0].update_ratio == pytest.approx(0.25)
+    assert optimizer.param_groups[0]["lr"] == 0
+
+
+def test_an_accelerated_optimizer_is_stepped_too():
+    model = Pair()
+    accelerator = Accelerator(cpu=True, gradient_accumulation_steps=4)
+    optimizer = accelerator.prepare(torch.optim.SGD(model.parameters(), lr=0.5))
+    with accelerator.accumulate(model):  # in the middle of an accumulated step
+        report = audit_gradients(model, lambda: model.near.sum() + model.far.sum(), optimizer)
+    assert report.groups[0].update_ratio == pytest.approx(0.25)
+
+
+def test_an_optimizer_that_asks_for_a_closure_is_not_tried():
+    model = Pair()
+    optimizer = torch.optim.LBFGS(model.parameters())
+    report = audit_gradients(model, lambda: model.near.sum() + model.far.sum(), optimizer)
+    assert report.ok
+    assert report.groups[0].update_ratio is None
+
+
+def test_the_optimizers_own_state_and_hooks_stay_out_of_it():
+    model = Pair()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+    (model.near.sum() + model.far.sum()).backward()
+    optimizer.step()
+    calls = []
+    optimizer.register_step_post_hook(lambda *_: calls.append(1))
+    before = copy.deepcopy(optimizer.state_dict())
+    state = optimizer.state[model.near]
+    audit_gradients(model, lambda: model.near.sum() + model.far.sum(), optimizer)
+    assert optimizer.state[model.near] is state
+    assert str(optimizer.state_dict()) == str(before)
+    assert calls == []
+
+
+def test_what_is_written_down_can_be_read_back():
+    model = Pair()
+    report = audit_gradients(model, lambda: model.near.detach().sum() * model.far.sum())
+    told = json.loads(json.dumps(report.to_dict()))
+    assert told["ok"] is False
+    assert told["num_touched"] == 3
+    (cut,) = told["cuts"]
+    assert cut["kind"] == "detach"
+    assert cut["file"] == __file__
+    assert cut["function"] == "<lambda>"
+    assert cut["groups"] == ["near"]
+    assert cut["explanation"]
+    assert cut["cure"]
