@@ -73,7 +73,7 @@ def test_the_first_half_of_lora_counts_although_the_second_is_zero(model, batch)
     first = [p for name, p in trainable_groups(model)["mllm_lora"].items() if "lora_A" in name]
     assert first
     assert all(not p.grad.any() for p in first)  # what a plain backward pass would report
-    report = audit_gradients(model, loss_of(model, batch), groups=PATTERNS)
+    report = audit_gradients(model, loss_of(model, batch, masks="all"), groups=PATTERNS)
     assert report.groups[0].num_zero == 0
     assert report.groups[0].state == "learns"
 
@@ -82,13 +82,13 @@ def test_lora_with_both_halves_zero_is_dead(model, batch):
     with torch.no_grad():
         for param in trainable_groups(model)["mllm_lora"].values():
             param.zero_()
-    report = audit_gradients(model, loss_of(model, batch), groups=PATTERNS)
+    report = audit_gradients(model, loss_of(model, batch, masks="all"), groups=PATTERNS)
     assert states(report)["mllm_lora"] == "dead"
 
 
 def test_two_looks_see_the_same(model, batch):
     set_seed(1)
-    reports = [audit_gradients(model, loss_of(model, batch), groups=PATTERNS) for _ in range(2)]
+    reports = [audit_gradients(model, loss_of(model, batch, masks="all"), groups=PATTERNS) for _ in range(2)]
     assert reports[0] == reports[1]
 
 

@@ -9,6 +9,7 @@ used, with a graph          -> every step on the way where the gradient becomes 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from math import isfinite
 from typing import Any
 
 import torch
@@ -86,6 +87,7 @@ def diagnose(case: Case) -> list[Cut]:
         if not is_told(fault):
             raise
         return [explain_fault(fault, trace, groups=tuple(case.groups))]
+    trace.settle()
     live = isinstance(loss, Tensor) and loss.requires_grad
     return list(_Diagnosis(case, trace, loss, Walks(trace.steps, dict.fromkeys(ends, live))).cuts())
 
@@ -130,7 +132,7 @@ class _Diagnosis:
         state = self.case.states[root.name]
         reached = self.walks.descendants(root)
         if state == "nonfinite":
-            for _, step in self.walks.frontier(root, lambda s: not _is_finite(s)):
+            for _, step in self.walks.frontier(root, lambda s: not isfinite(s.gradient or 0)):
                 yield self._cut("nonfinite", step, group)
         elif state == "noise":
             yield cut("vanishing", module=root.module, groups=(group,), detail=root.name)
@@ -165,7 +167,7 @@ class _Diagnosis:
         """Explain a weight that the loss depends on: a gradient of zero, or no graph."""
         live = self.walks.live(root)
         if any(end in live and on for end, on in self.walks.ends.items()):
-            for parent, step in self.walks.frontier(root, lambda s: not _has_gradient(s)):
+            for parent, step in self.walks.frontier(root, lambda s: not s.gradient):
                 yield self._blame_zero(parent, step, group)
             return
         for parent, step, on in self.walks.exits(live):
@@ -215,11 +217,3 @@ class _Diagnosis:
         move(weights, changes)
         loss = self.case.loss_fn()
         return float(loss.detach() if isinstance(loss, Tensor) else loss)
-
-
-def _has_gradient(step: Step) -> bool:
-    return step.gradient is not None and bool(step.gradient != 0)
-
-
-def _is_finite(step: Step) -> bool:
-    return step.gradient is None or bool(torch.isfinite(step.gradient))

@@ -32,8 +32,10 @@ class Step:
         zeros: Whether a factor in the call that made it is zero: `all` of it, `some`, or nowhere
             (empty).
         is_empty: Whether it has no entry.
-        gradient: Largest size of the gradient that came back to it; None where none did.
-        finite: Whether all of it is finite.
+        finite: Whether all of it is finite, as measured.
+        is_finite: The same, once the pass is over.
+        peak: Largest size of the gradient that came back to it, as measured; None where none did.
+        gradient: The same, once the pass is over.
     """
 
     index: int
@@ -49,8 +51,10 @@ class Step:
     dtype: torch.dtype | None = None
     zeros: str = ""
     is_empty: bool = False
-    gradient: Tensor | None = None
     finite: Tensor | None = None
+    is_finite: bool = True
+    peak: Tensor | None = None
+    gradient: float | None = None
 
     @property
     def is_discrete(self) -> bool:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -106,6 +107,12 @@ class Trace(TorchFunctionMode):
         """Return where a single number without a weight's part was made, and if from tensors."""
         _, place, from_tensors = self._made.get(id(value), (None, None, False))
         return place, from_tensors
+
+    def settle(self) -> None:
+        """Read what the steps have measured, once the pass is over."""
+        for step in self.steps:
+            step.gradient = None if step.peak is None else float(step.peak)
+            step.is_finite = step.finite is None or bool(step.finite)
 
     # -- the function mode ---------------------------------------------------------------------
 
@@ -274,16 +281,8 @@ class Trace(TorchFunctionMode):
 
     def _watch(self, step: Step, tensor: Tensor) -> None:
         """Note the gradient that comes back to a step."""
-        if tensor.grad_fn is None:
-            return
-        number = tensor.output_nr
-
-        def note(_: Any, grads: tuple[Tensor | None, ...]) -> None:
-            grad = grads[number] if number < len(grads) else None
-            if grad is not None and grad.numel():
-                step.gradient = grad.detach().abs().amax()
-
-        tensor.grad_fn.register_hook(note)
+        if tensor.grad_fn is not None:
+            tensor.grad_fn.register_hook(partial(_note, step, tensor.output_nr))
 
     # -- bookkeeping ---------------------------------------------------------------------------
 
@@ -345,6 +344,13 @@ class _Unwrapping(TorchDispatchMode):
             self.places[storage_of(args[0])] = here()
         with torch._C.DisableTorchFunction():
             return func(*args, **(kwargs or {}))
+
+
+def _note(step: Step, number: int, _: Any, grads: tuple[Tensor | None, ...]) -> None:
+    """Keep the size of a step's gradient, without waiting for it."""
+    grad = grads[number] if number < len(grads) else None
+    if grad is not None and grad.numel():
+        step.peak = grad.detach().abs().amax()
 
 
 def _is_new_leaf(step: Step, tensor: Tensor) -> bool:

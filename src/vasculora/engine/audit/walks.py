@@ -19,18 +19,18 @@ class Walks:
         for step in steps:
             for parent, live in step.parents:
                 self._children.setdefault(parent, []).append((step, live))
-        self.towards_loss = self._reachable(ends, lambda step: (p for p, _ in step.parents))
-        self._in_numbers = self._reachable(
+        self.towards_loss = _reachable(ends, lambda step: (p for p, _ in step.parents))
+        self._in_numbers = _reachable(
             ends, lambda step: (p for p, _ in step.parents if not p.is_discrete)
         )
 
     def descendants(self, root: Step) -> set[Step]:
         """Return everything made from a step, itself included."""
-        return self._reachable((root,), lambda step: (child for child, _ in self._of(step)))
+        return _reachable((root,), lambda step: (c for c, _ in self._children.get(step, ())))
 
     def onward(self, step: Step) -> list[Step]:
         """Return what is made from a step on the way to the loss."""
-        return [child for child, _ in self._of(step) if child in self.towards_loss]
+        return [child for child, _ in self._children.get(step, ()) if child in self.towards_loss]
 
     def live(self, root: Step) -> set[Step]:
         """Return the steps that a step reaches without leaving the graph.
@@ -38,14 +38,15 @@ class Walks:
         Inside a custom function there is none yet; it is passed through, and what comes out of it
         tells.
         """
-
-        def onward(step: Step) -> Iterator[Step]:
-            for child, on in self._of(step):
+        seen, waiting = {root}, [root]
+        while waiting:
+            step = waiting.pop()
+            for child, on in self._children.get(step, ()):
                 passes = on or (step.within and child.within)
-                if passes and (child.live or child.within):
-                    yield child
-
-        return self._reachable((root,), onward)
+                if passes and (child.live or child.within) and child not in seen:
+                    seen.add(child)
+                    waiting.append(child)
+        return seen
 
     def exits(self, live: set[Step]) -> Iterator[tuple[Step, Step, bool]]:
         """Yield the pairs of steps between which the graph ends on the way to the loss.
@@ -59,7 +60,7 @@ class Walks:
     def _exits(self, live: set[Step], towards_loss: set[Step]) -> list[tuple[Step, Step, bool]]:
         found = []
         for step in sorted(live, key=lambda s: s.index):
-            for child, on in self._of(step):
+            for child, on in self._children.get(step, ()):
                 if child not in live and child in towards_loss:
                     found.append((step, child, on))
             if self.ends.get(step) is False:
@@ -72,7 +73,7 @@ class Walks:
         found, seen, waiting = [], {root}, [root]
         while waiting:
             step = waiting.pop()
-            for child, _ in self._of(step):
+            for child, _ in self._children.get(step, ()):
                 if child not in live:
                     continue
                 if not is_bad(child) and (child.live or not child.within):
@@ -96,21 +97,17 @@ class Walks:
 
     def first_not_finite(self) -> list[Step]:
         """Return the steps on the way to the loss at which infinity or not-a-number appears."""
-        bad = {s for s in self.towards_loss if s.finite is not None and not bool(s.finite)}
+        bad = {step for step in self.towards_loss if not step.is_finite}
         origins = (s for s in bad if not any(parent in bad for parent, _ in s.parents))
         return sorted(origins, key=lambda step: step.index)
 
-    def _of(self, step: Step) -> list[tuple[Step, bool]]:
-        return self._children.get(step, [])
 
-    def _reachable(
-        self, starts: Iterable[Step], onward: Callable[[Step], Iterable[Step]]
-    ) -> set[Step]:
-        waiting = list(starts)
-        seen = set(waiting)
-        while waiting:
-            for step in onward(waiting.pop()):
-                if step not in seen:
-                    seen.add(step)
-                    waiting.append(step)
-        return seen
+def _reachable(starts: Iterable[Step], onward: Callable[[Step], Iterable[Step]]) -> set[Step]:
+    waiting = list(starts)
+    seen = set(waiting)
+    while waiting:
+        for step in onward(waiting.pop()):
+            if step not in seen:
+                seen.add(step)
+                waiting.append(step)
+    return seen
