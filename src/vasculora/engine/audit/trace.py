@@ -320,7 +320,8 @@ def _parameters_watched(places: dict[int, Place | None]) -> Iterator[None]:
 
     def watched(*args: Any, **kwargs: Any) -> Any:
         made = original.__func__(*args, **kwargs)
-        places[storage_of(made)] = here()
+        with torch._C.DisableTorchFunction():  # asking for its memory is a call of torch too
+            places[storage_of(made)] = here()
         return made
 
     nn.Parameter.__new__ = staticmethod(watched)  # type: ignore[method-assign]
