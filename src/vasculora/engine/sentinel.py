@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 
 from vasculora.core.errors import CannotLearnError
 from vasculora.engine.evaluator import Evaluation
-from vasculora.engine.standstill import Trace, explain_standstill, is_perfect, same_scores
+from vasculora.engine.standstill import EpochMark, explain_standstill, is_perfect, same_scores
 
 Groups = Mapping[str, Mapping[str, Parameter]]
 
@@ -64,7 +64,7 @@ class Sentinel:
     _zero_rates: int = field(default=0, init=False)
     _peaks: list[float] = field(default_factory=list, init=False)
     _epoch_share: float = field(default=0.0, init=False)
-    _traces: list[Trace] = field(default_factory=list, init=False)
+    _marks: list[EpochMark] = field(default_factory=list, init=False)
     _told: set[str] = field(default_factory=set, init=False)
 
     def begin_epoch(self) -> None:
@@ -91,13 +91,13 @@ class Sentinel:
             CannotLearnError: In the mode `stop`, if they have been the same numbers too often.
         """
         if self._epoch_share < EPOCH_SHARE or is_perfect(evaluation):
-            self._traces = []
+            self._marks = []
             return
-        if self._traces and not same_scores(self._traces[-1].evaluation, evaluation):
-            self._traces = []
-        self._traces.append(Trace(evaluation, checksums(self.groups)))
-        if len(self._traces) == PATIENCE_EPOCHS:
-            self.complain(explain_standstill(self._traces, self.sensitivity))
+        if self._marks and not same_scores(self._marks[-1].evaluation, evaluation):
+            self._marks = []
+        self._marks.append(EpochMark(evaluation, checksums(self.groups)))
+        if len(self._marks) == PATIENCE_EPOCHS:
+            self.complain(explain_standstill(self._marks, self.sensitivity))
 
     def complain(self, fault: str) -> None:
         """Stop the run with a fault, or tell it once.

@@ -19,7 +19,7 @@ DEAF = 5e-3
 
 
 @dataclass(frozen=True)
-class Trace:
+class EpochMark:
     """What an epoch leaves to be compared.
 
     Attributes:
@@ -41,32 +41,32 @@ def is_perfect(evaluation: Evaluation) -> bool:
     return all(case.dice == 1 for case in evaluation.cases)
 
 
-def explain_standstill(traces: Sequence[Trace], sensitivity: Callable[[], float] | None) -> str:
+def explain_standstill(marks: Sequence[EpochMark], sensitivity: Callable[[], float] | None) -> str:
     """Return what was expected and seen, what stands still, and the cure.
 
     Args:
-        traces: Epochs with the same scores, the earliest first.
+        marks: Epochs with the same scores, the earliest first.
         sensitivity: Measures how far masks change from one sentence to another (0: not at all);
             called only where the answer matters.
     """
-    evaluation = traces[-1].evaluation
+    evaluation = marks[-1].evaluation
     seen = (
         f"the validation scores of all {len(evaluation.cases)} cases have been the same numbers "
-        f"for {len(traces)} epochs in a row (mean Dice {evaluation.mean()['dice']:.4f}); while a "
+        f"for {len(marks)} epochs in a row (mean Dice {evaluation.mean()['dice']:.4f}); while a "
         "run learns, some of them change in some decimal."
     )
-    return f"{seen} {_cause(traces, sensitivity)}"
+    return f"{seen} {_cause(marks, sensitivity)}"
 
 
-def _cause(traces: Sequence[Trace], sensitivity: Callable[[], float] | None) -> str:
-    first, last = traces[0], traces[-1]
+def _cause(marks: Sequence[EpochMark], sensitivity: Callable[[], float] | None) -> str:
+    first, last = marks[0], marks[-1]
     moved = [name for name in last.weights if last.weights[name] != first.weights[name]]
     if not moved:
-        return _WEIGHTS.format(groups=", ".join(last.weights), num_epochs=len(traces))
+        return _WEIGHTS.format(groups=", ".join(last.weights), num_epochs=len(marks))
     names = ", ".join(moved)
     if last.evaluation.seg_rate == 0:
         return _NO_SEG.format(groups=names)
-    shift = _shift(traces)
+    shift = _shift(marks)
     if sensitivity is not None and shift < SLIGHT:
         value = sensitivity()
         if value < DEAF:
@@ -77,9 +77,9 @@ def _cause(traces: Sequence[Trace], sensitivity: Callable[[], float] | None) -> 
     return _SCORE.format(groups=names, shift=shift, hint=hint)
 
 
-def _shift(traces: Sequence[Trace]) -> float:
+def _shift(marks: Sequence[EpochMark]) -> float:
     """Return the largest change of a case's mean probability from one epoch to another."""
-    by_case = zip(*(trace.evaluation.mean_probs for trace in traces), strict=True)
+    by_case = zip(*(mark.evaluation.mean_probs for mark in marks), strict=True)
     shifts: list[float] = [max(probs) - min(probs) for probs in by_case]
     return max(shifts)
 

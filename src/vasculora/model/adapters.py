@@ -1,5 +1,7 @@
-"""What peft's adapters in any model say about themselves: switched off, merged, frozen, aimed at
-nothing."""
+"""What peft's adapters say about themselves, in any model.
+
+Switched off, merged, frozen by the way they were loaded, aimed at nothing.
+"""
 
 import re
 from collections.abc import Iterable, Iterator

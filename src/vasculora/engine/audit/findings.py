@@ -15,6 +15,8 @@ def cut(
 ) -> Cut:
     """Return a cut with its kind's own words, and what is special about this one behind them."""
     what = KINDS[kind].what
+    if place is not None and place.caller is not None:
+        detail = f"{detail}; called at {place.caller}".removeprefix("; ")
     return Cut(
         kind=kind,
         file=None if place is None else place.file,

@@ -132,9 +132,9 @@ def _outermost_of_grad_mode(frame: FrameType | None) -> FrameType | None:
 
 def _blame(frame: FrameType | None) -> Place | None:
     """Return the `with` statement, the call, or the decorator of the function that is running."""
-    while frame is not None and is_passed_over(frame.f_code):
+    while frame is not None and is_passed_over(frame.f_code.co_filename):
         if frame.f_code.co_name in _WRAPPERS and "func" in frame.f_locals:
-            return mode_decorator(frame.f_locals["func"])
+            return mode_decorator(frame.f_locals["func"], frame.f_back)
         frame = frame.f_back
     return statement(frame)
 

@@ -7,8 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import torch
-from tests.engine.audit.test_zoo import FAULTS
-from tests.engine.audit.zoo.healthy import HEALTHY
+from tests.engine.audit.test_zoo import DESIGNS, FAULTS, HEALTHY
 
 from vasculora.engine.audit.kinds import KINDS
 from vasculora.engine.audit.probe import audit_gradients
@@ -31,10 +30,11 @@ def main() -> None:
         for kind in KINDS
         if planted[kind]
     ]
-    healthy = sum(map(raises_alarm, HEALTHY))
+    healthy = [*DESIGNS, *HEALTHY]
     total = f"{planted.total()} | {named.total()} | {twins.total()} | {alarms.total()}"
     table = [HEAD, "|---|---|---|---|---|---|", *rows, f"| all | | {total} |"]
-    summary = f"Of {len(HEALTHY)} other healthy set-ups, something is named in {healthy}."
+    alarmed = sum(map(raises_alarm, healthy))
+    summary = f"Of {len(healthy)} other healthy set-ups, something is named in {alarmed}."
     write(PAGE, "\n".join([*table, "", summary]))
 
 
