@@ -48,7 +48,7 @@ class Case:
         loss_fn: Its loss.
         groups: Weights by group and name.
         states: How far each trainable tensor was reached.
-        dead: Groups that learn nothing.
+        dead: Groups that no finite gradient reaches.
         explained: Groups of which it is known why they are not used.
         nudges: What had been moved so that zeros do not hide a path.
         guard: Puts everything back between passes.

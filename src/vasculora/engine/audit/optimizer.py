@@ -54,15 +54,17 @@ def _cut(kind: str, groups: Sequence[str], names: Sequence[str], remark: str = "
         yield cut(kind, module=names[0].rpartition(".")[0], groups=tuple(groups), detail=detail)
 
 
-def trial_updates(optimizer: Optimizer, groups: Groups) -> dict[str, float] | None:
-    """Return, by group, the norm of one step over the norm of the weights; None if none is tried.
+def trial_updates(optimizer: Optimizer, groups: Groups) -> dict[str, float | None]:
+    """Return, by group, the norm of one step over the norm of the weights.
+
+    None for a group whose weights are all zero; no group at all where no step is tried.
 
     Uses the gradients that are there and the rate that warm-up ends at. The step is really taken:
     weights are put back by whoever guards them; the optimizer's own state is not touched. One that
     asks for a closure (LBFGS) is not tried.
     """
     if type(optimizer).step is torch.optim.LBFGS.step:
-        return None
+        return {}
     learning = {g: [p for p in params.values() if p.requires_grad] for g, params in groups.items()}
     before = {g: [p.detach().clone() for p in params] for g, params in learning.items()}
     with spare_optimizer(optimizer) as spare:
@@ -76,10 +78,10 @@ def trial_updates(optimizer: Optimizer, groups: Groups) -> dict[str, float] | No
     }
 
 
-def _ratio(after: list[torch.Tensor], before: list[torch.Tensor]) -> float:
+def _ratio(after: list[torch.Tensor], before: list[torch.Tensor]) -> float | None:
     moved = sum(float((a - b).double().square().sum()) for a, b in zip(after, before, strict=True))
     size = sum(float(b.double().square().sum()) for b in before)
-    return (moved / size) ** 0.5 if size else float("inf") if moved else 0.0
+    return (moved / size) ** 0.5 if size else None
 
 
 def _peak_lr(group: Mapping[str, Any]) -> float:

@@ -62,7 +62,7 @@ def audit_gradients(
             loss_fn=loss_fn,
             groups=members,
             states={name: reach.state for name, reach in outcome.reach.items()},
-            dead=frozenset(report.name for report in reports if report.state == "dead"),
+            dead=frozenset(g.name for g in reports if not g.num_touched or g.num_nonfinite),
             explained=frozenset(off),
             nudges=outcome.nudges,
             guard=guard,
@@ -77,7 +77,7 @@ class _Outcome:
     """What the measuring passes found."""
 
     reach: dict[str, Reach]
-    updates: dict[str, float] | None = None
+    updates: Mapping[str, float | None] = field(default_factory=dict)
     nudges: dict[str, Tensor] = field(default_factory=dict)
     fault: Exception | None = None
     is_finite: bool = True
@@ -102,7 +102,7 @@ def _probe(
         if not is_finite or any(r.state == "nonfinite" for r in reach.values()):
             return _Outcome(reach=reach, is_finite=is_finite)
         nudges = _nudges(learners, reach)
-        updates = None if optimizer is None else trial_updates(optimizer, members)
+        updates = {} if optimizer is None else trial_updates(optimizer, members)
         if all(r.state == "touched" for r in reach.values()):
             nudges = {}
         if nudges:
@@ -183,21 +183,20 @@ def _report(
     for n, p in learning.items():
         state = outcome.reach[n].state
         counts["zero" if state == "noise" else state] += p.numel()
-    outside = () if moved is None else (p for p in learning.values() if id(p) not in moved)
-    updates = outcome.updates or {}
+    moving = learning if moved is None else {n: p for n, p in learning.items() if id(p) in moved}
     return GroupReport(
         name=name,
         num_parameters=sum(p.numel() for p in (learning or params).values()),
-        num_outside=sum(p.numel() for p in outside),
+        num_outside=sum(p.numel() for n, p in learning.items() if n not in moving),
         grad_norm=sum(outcome.reach[n].square for n in learning) ** 0.5,
-        update_ratio=updates.get(name),
-        state=_state(counts) if learning else "frozen",
+        update_ratio=outcome.updates.get(name),
+        state=_state(counts, moves=bool(moving)) if learning else "frozen",
         unreached=tuple(n for n in learning if outcome.reach[n].state != "touched"),
         **{f"num_{state}": count for state, count in counts.items()},
     )
 
 
-def _state(counts: Mapping[str, int]) -> str:
-    if counts["nonfinite"] or not counts["touched"]:
+def _state(counts: Mapping[str, int], *, moves: bool) -> str:
+    if counts["nonfinite"] or not counts["touched"] or not moves:
         return "dead"
     return "partial" if counts["zero"] or counts["none"] else "learns"

@@ -30,8 +30,9 @@ class GroupReport:
             0.
         grad_norm: Norm of the finite gradients.
         update_ratio: Norm of one trial step over the norm of the weights; None without an
-            optimizer.
-        state: `learns`, `partial`, `dead` or `frozen`.
+            optimizer, or where all weights are zero.
+        state: `learns`, `partial`, `dead` (no gradient reaches it, or no optimizer moves it) or
+            `frozen`.
         unreached: Names of the trainable tensors without a gradient.
     """
 
