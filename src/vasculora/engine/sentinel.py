@@ -19,7 +19,13 @@ from torch.optim import Optimizer
 
 from vasculora.core.errors import CannotLearnError
 from vasculora.engine.evaluator import Evaluation
-from vasculora.engine.standstill import EpochMark, explain_standstill, is_perfect, same_scores
+from vasculora.engine.standstill import (
+    EpochMark,
+    explain_standstill,
+    is_perfect,
+    is_setting_out,
+    same_scores,
+)
 
 Groups = Mapping[str, Mapping[str, Parameter]]
 
@@ -29,6 +35,8 @@ PATIENCE_RATE = 5
 """Steps in a row that may be made at a learning rate of zero."""
 PATIENCE_EPOCHS = 3
 """Epochs in a row in which every score of every case is the same number."""
+PATIENCE_FROM_ZERO = 6
+"""The same while nothing has been found yet and the prediction moves: a weak base starts so."""
 LOOK_EVERY = 64
 """Steps between two looks at the weights, once the first have shown that they move."""
 STEP_SHARE = 1e-3
@@ -96,8 +104,11 @@ class Sentinel:
         if self._marks and not same_scores(self._marks[-1].evaluation, evaluation):
             self._marks = []
         self._marks.append(EpochMark(evaluation, checksums(self.groups)))
-        if len(self._marks) == PATIENCE_EPOCHS:
-            self.complain(explain_standstill(self._marks, self.sensitivity))
+        patience = PATIENCE_FROM_ZERO if is_setting_out(self._marks) else PATIENCE_EPOCHS
+        if len(self._marks) >= patience:
+            fault = explain_standstill(self._marks, self.sensitivity)
+            self._marks = []
+            self.complain(fault)
 
     def complain(self, fault: str) -> None:
         """Stop the run with a fault, or tell it once.

@@ -88,7 +88,10 @@ def test_lora_with_both_halves_zero_is_dead(model, batch):
 
 def test_two_looks_see_the_same(model, batch):
     set_seed(1)
-    reports = [audit_gradients(model, loss_of(model, batch, masks="all"), groups=PATTERNS) for _ in range(2)]
+    reports = [
+        audit_gradients(model, loss_of(model, batch, masks="all"), groups=PATTERNS)
+        for _ in range(2)
+    ]
     assert reports[0] == reports[1]
 
 

@@ -19,6 +19,8 @@ from tests.engine.audit.zoo.libraries import LIBRARIES
 from tests.engine.audit.zoo.losses import LOSSES
 from tests.engine.audit.zoo.modes import MODES
 from tests.engine.audit.zoo.optimizers import OPTIMIZERS
+from tests.engine.audit.zoo.others import OTHERS
+from tests.engine.audit.zoo.others_modes import OTHER_MODES
 from tests.engine.audit.zoo.state import differences, snapshot
 from tests.engine.audit.zoo.values import VALUES
 from tests.engine.audit.zoo.writes import WRITES
@@ -28,7 +30,7 @@ from vasculora.engine.audit.kinds import KINDS
 from vasculora.engine.audit.probe import audit_gradients
 
 FAULTS = [*VALUES, *MODES, *LIBRARIES, *FUNCTIONS, *OPTIMIZERS, *LOSSES, *BRANCHES, *FIGURES]
-FAULTS += [*WRITES, *ADAPTERS]
+FAULTS += [*WRITES, *ADAPTERS, *OTHERS, *OTHER_MODES]
 TWINS = [(f"{f.name} #{n}", build) for f in FAULTS for n, build in enumerate(f.twins, start=1)]
 RAISES_ANYWAY = {"in_place", "nonfinite"}
 """Kinds after which no gradient of any group says anything."""

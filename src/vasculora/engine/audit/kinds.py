@@ -36,18 +36,18 @@ KINDS: Mapping[str, Kind] = {
         "Pass True while training, or use it as a context so that it ends.",
     ),
     # the value leaves the graph
-    "detach": Kind("detach() returns the value without its graph", "Leave detach() out."),
-    "data": Kind(".data is the value without its graph", "Use the tensor itself."),
+    "detach": Kind("the value goes on without its graph (detach)", "Leave detach() out."),
+    "data": Kind("the value goes on without its graph (.data)", "Use the tensor itself."),
     "item": Kind(
-        "item() or float() makes a Python number, which has no graph",
+        "a Python number is made of it (item, float), which has no graph",
         "Compute with the tensor; make a number only to show it.",
     ),
     "numpy": Kind(
-        "numpy() makes an array, which has no graph",
+        "an array is made of it, which has no graph",
         "Do this computation with torch; make an array only to show it.",
     ),
     "tolist": Kind(
-        "tolist() makes Python numbers, which have no graph",
+        "Python numbers are made of it (tolist), which have no graph",
         "Use torch.stack or torch.cat on the tensors themselves.",
     ),
     "copy": Kind(
@@ -55,7 +55,7 @@ KINDS: Mapping[str, Kind] = {
         "Use the tensor itself, or clone() it; torch.stack joins several.",
     ),
     "detached_leaf": Kind(
-        "requires_grad is switched on for a value that has no graph: a fresh leaf, which only "
+        "a value that has no graph is made to require a gradient: a fresh leaf, which only "
         "silences the error of backward()",
         "Take this line out and mend what had cut the graph before it.",
     ),

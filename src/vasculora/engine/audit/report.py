@@ -80,8 +80,8 @@ class Cut:
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}, in {self.function}" if self.file else ""
         inside = f"module {self.module}" if self.module else ""
-        place = "; ".join(part for part in (where, inside) if part)
-        head = f"[{self.kind}] {place}".rstrip()
+        groups = f"cuts off {', '.join(self.groups)}" if self.groups else ""
+        head = f"[{self.kind}] {'; '.join(p for p in (where, inside, groups) if p)}".rstrip()
         return f"{head}\n    {_sentence(self.explanation)} {self.cure}"
 
 
