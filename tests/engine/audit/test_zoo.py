@@ -20,7 +20,13 @@ from tests.engine.audit.zoo.losses import LOSSES
 from tests.engine.audit.zoo.modes import MODES
 from tests.engine.audit.zoo.optimizers import OPTIMIZERS
 from tests.engine.audit.zoo.others import OTHERS
+from tests.engine.audit.zoo.others_healthy import OTHER_HEALTHY
+from tests.engine.audit.zoo.others_models import OTHER_MODELS
 from tests.engine.audit.zoo.others_modes import OTHER_MODES
+from tests.engine.audit.zoo.others_monai import OTHER_MONAI
+from tests.engine.audit.zoo.others_numbers import OTHER_NUMBERS
+from tests.engine.audit.zoo.others_optimizers import OTHER_OPTIMIZERS
+from tests.engine.audit.zoo.others_working import OTHER_WORKING
 from tests.engine.audit.zoo.state import differences, snapshot
 from tests.engine.audit.zoo.values import VALUES
 from tests.engine.audit.zoo.writes import WRITES
@@ -30,8 +36,10 @@ from vasculora.engine.audit.kinds import KINDS
 from vasculora.engine.audit.probe import audit_gradients
 
 FAULTS = [*VALUES, *MODES, *LIBRARIES, *FUNCTIONS, *OPTIMIZERS, *LOSSES, *BRANCHES, *FIGURES]
-FAULTS += [*WRITES, *ADAPTERS, *OTHERS, *OTHER_MODES]
+FAULTS += [*WRITES, *ADAPTERS, *OTHERS, *OTHER_MODES, *OTHER_MODELS, *OTHER_MONAI]
+FAULTS += [*OTHER_NUMBERS, *OTHER_OPTIMIZERS]
 TWINS = [(f"{f.name} #{n}", build) for f in FAULTS for n, build in enumerate(f.twins, start=1)]
+WELL = [*DESIGNS, *HEALTHY, *OTHER_HEALTHY, *OTHER_WORKING]
 RAISES_ANYWAY = {"in_place", "nonfinite"}
 """Kinds after which no gradient of any group says anything."""
 
@@ -115,7 +123,7 @@ def test_its_twin_is_healthy(build):
     check_healthy(build())
 
 
-@pytest.mark.parametrize("build", [*DESIGNS, *HEALTHY], ids=lambda build: build.__name__)
+@pytest.mark.parametrize("build", WELL, ids=lambda build: build.__name__)
 def test_what_is_healthy_is_left_in_peace(build):
     check_healthy(build())
 

@@ -12,14 +12,15 @@ _INDEXING = """
     argmax argmin argsort max min sort topk kthvalue median nanmedian mode msort searchsorted
     bucketize nonzero multinomial
 """
-_COPYING = "tensor as_tensor new_tensor asarray scalar_tensor full full_like __deepcopy__"
+_COPYING = "tensor as_tensor new new_tensor asarray scalar_tensor full full_like __deepcopy__"
 _ROUNDING = "round floor ceil trunc fix floor_divide"
 _FLAT = """
     sigmoid tanh relu relu6 hardtanh hardsigmoid hardswish clamp clip clamp_min clamp_max softmax
     log_softmax gelu silu elu selu celu leaky_relu softplus logsigmoid threshold erf expit nll_loss
     cross_entropy binary_cross_entropy binary_cross_entropy_with_logits hinge_embedding_loss
     margin_ranking_loss multi_margin_loss scaled_dot_product_attention softmin softsign tanhshrink
-    hardshrink softshrink rrelu prelu mish glu
+    hardshrink softshrink rrelu prelu mish glu layer_norm group_norm instance_norm batch_norm
+    rms_norm normalize std var
 """
 _TAKING = """
     where masked_fill masked_select index_select gather take getitem select slice narrow
@@ -34,9 +35,10 @@ _MULTIPLYING = """
 _WEIGHTED = "cross_entropy nll_loss binary_cross_entropy binary_cross_entropy_with_logits"
 _JOINING = "stack cat concat concatenate hstack vstack dstack pad setitem index_put block_diag"
 _SHAPED = """
-    new_zeros new_ones new_empty new_full new_tensor zeros_like ones_like empty_like full_like
+    new new_zeros new_ones new_empty new_full new_tensor zeros_like ones_like empty_like full_like
     rand_like randn_like randint_like
 """
+_MATCHING = "type_as to view_as reshape_as expand_as"
 _READING = "item tolist numpy __array__ __float__ __int__ __index__ __bool__"
 
 LEAVING: Mapping[str, str] = {
@@ -65,14 +67,20 @@ FLATTENING: Mapping[str, str] = {
 MULTIPLYING = frozenset(_MULTIPLYING.split())
 """Calls in which one argument scales the gradient of another."""
 
-WEIGHTED = frozenset(_WEIGHTED.split())
-"""Losses in which `weight` does."""
+WEIGHTED: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(_WEIGHTED.split(), ("weight", "pos_weight")),
+    **dict.fromkeys(("add", "sub"), ("alpha",)),
+}
+"""Calls in which only certain keyword arguments do."""
 
 JOINING = frozenset(_JOINING.split())
 """Calls that hand each part of their gradient to another argument."""
 
 SHAPED = frozenset(_SHAPED.split())
 """Calls that take only shape, device and number format from their first argument."""
+
+MATCHING = frozenset(_MATCHING.split())
+"""Calls that take only that from their second one."""
 
 READING = frozenset(_READING.split())
 """Calls whose result is no tensor."""

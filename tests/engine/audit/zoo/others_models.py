@@ -1,17 +1,11 @@
-"""Other people's models with a fault: MONAI's, transformers', with peft's adapters."""
+"""transformers' models with a fault, with and without peft's adapters."""
 
 import copy
 from functools import partial
 
 import torch
 import torch.nn.functional as F
-from monai.data import decollate_batch
-from monai.losses import DiceLoss
-from monai.metrics import DiceMetric, compute_hausdorff_distance
-from monai.networks.nets import UNet
-from monai.transforms import Activations, AsDiscrete
 from peft import LoraConfig, get_peft_model
-from tests.engine.audit.zoo.carriers import note
 from tests.engine.audit.zoo.case import Case, Fault, Place
 from tests.engine.audit.zoo.libraries import GENERATE
 from torch import Tensor, nn
@@ -29,100 +23,7 @@ from transformers import (
     ViTForImageClassification,
 )
 
-UNET = {"unet": "."}
 IDS = torch.tensor([[3, 5, 7, 9], [2, 4, 6, 8]])
-
-# --- MONAI
-
-
-def unet() -> UNet:
-    torch.manual_seed(50)
-    return UNet(2, 1, 2, channels=(2, 4), strides=(2,), num_res_units=0)
-
-
-def image() -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(51)
-    x = torch.randn(2, 1, 16, 16, generator=generator)
-    return x, (x > 0.3).long()
-
-
-def dice_of_discrete(discrete: bool) -> Case:
-    model, (x, y) = unet(), image()
-    post = AsDiscrete(argmax=True, dim=1, keepdim=True) if discrete else Activations(softmax=True)
-    dice = DiceLoss(include_background=False) if discrete else DiceLoss(to_onehot_y=True)
-
-    def loss() -> Tensor:
-        masks = post(model(x))  # or # or copy
-        if discrete:
-            masks = torch.cat([1 - masks, masks], dim=1).float()
-            return dice(masks, torch.cat([1 - y, y], dim=1).float())
-        return dice(masks, y)
-
-    return Case(model, loss, groups=UNET)
-
-
-def dice_of_thresholded(discrete: bool) -> Case:
-    model, (x, y) = unet(), image()
-    dice = DiceLoss()
-
-    def loss() -> Tensor:
-        vessel = torch.sigmoid(model(x)[:, 1:])
-        masks = (vessel > 0.5).float() if discrete else vessel  # cut
-        return dice(masks, y.float())
-
-    return Case(model, loss, groups=UNET)
-
-
-def dice_of_decollated(decollated: bool) -> Case:
-    model, (x, y) = unet(), image()
-    dice = DiceLoss(softmax=True, to_onehot_y=True)
-
-    def loss() -> Tensor:
-        answer = model(x)
-        masks = decollate_batch(answer) if decollated else list(answer)  # or
-        note(len(masks))
-        return dice(torch.stack(masks), y)
-
-    return Case(model, loss, groups=UNET)
-
-
-def metric_as_loss() -> Case:
-    model, (x, y) = unet(), image()
-    metric = DiceMetric(include_background=False)
-
-    def loss() -> Tensor:
-        vessel = model(x).softmax(1)[:, 1:]
-        metric.reset()
-        metric(y_pred=(vessel > 0.5).float(), y=y.float())  # cut
-        return 1 - metric.aggregate()
-
-    return Case(model, loss, groups=UNET)
-
-
-def metric_beside_loss() -> Case:
-    model, (x, y) = unet(), image()
-    metric, dice = DiceMetric(), DiceLoss(softmax=True, to_onehot_y=True)
-
-    def loss() -> Tensor:
-        answer = model(x)
-        metric(y_pred=answer.argmax(1, keepdim=True), y=y)
-        note(metric.aggregate().item())
-        metric.reset()
-        return dice(answer, y)
-
-    return Case(model, loss, groups=UNET)
-
-
-def hausdorff_as_loss() -> Case:
-    model, (x, y) = unet(), image()
-
-    def loss() -> Tensor:
-        vessel = model(x).softmax(1)[:, 1:]
-        masks = (vessel > 0.5).float()  # cut
-        return compute_hausdorff_distance(masks, y.float(), include_background=True).mean()
-
-    return Case(model, loss, groups=UNET)
-
 
 # --- transformers
 
@@ -283,7 +184,8 @@ def sam() -> Sam2Model:
         "model_type": "sam2_hiera_det_model", "hidden_size": 8, "image_size": [64, 64],
         "num_attention_heads": 1, "blocks_per_stage": [1, 1, 1, 1], "global_attention_blocks": [],
         "embed_dim_per_stage": [8, 16, 32, 64], "num_attention_heads_per_stage": [1, 1, 1, 1],
-        "window_size_per_stage": [4, 4, 4, 4], "window_positional_embedding_background_size": [4, 4],
+        "window_size_per_stage": [4, 4, 4, 4],
+        "window_positional_embedding_background_size": [4, 4],
     }  # fmt: skip
     vision = {
         "backbone_config": backbone, "backbone_channel_list": [64, 32, 16, 8],
@@ -315,47 +217,6 @@ def masks_of_cached_embeddings(cached: bool) -> Case:
 
 OTHER_MODELS = [
     Fault(
-        "MONAI: AsDiscrete before the Dice loss",
-        "argmax",
-        partial(dice_of_discrete, True),
-        dice_of_discrete,
-        ("unet",),
-        places=(Place("argmax", "monai/transforms/post/array.py"),),
-        twins=(partial(dice_of_discrete, False),),
-    ),
-    Fault(
-        "MONAI: a threshold before the Dice loss",
-        "threshold",
-        partial(dice_of_thresholded, True),
-        dice_of_thresholded,
-        ("unet",),
-        twins=(partial(dice_of_thresholded, False),),
-    ),
-    Fault(
-        "MONAI: decollate_batch",
-        "detach",
-        partial(dice_of_decollated, True),
-        dice_of_decollated,
-        ("unet",),
-        places=(Place("detach", "monai/data/utils.py"),),
-        twins=(partial(dice_of_decollated, False),),
-    ),
-    Fault(
-        "MONAI: a metric as loss",
-        "threshold",
-        metric_as_loss,
-        metric_as_loss,
-        ("unet",),
-        twins=(metric_beside_loss,),
-    ),
-    Fault(
-        "MONAI: Hausdorff distance as loss",
-        "threshold",
-        hausdorff_as_loss,
-        hausdorff_as_loss,
-        ("unet",),
-    ),
-    Fault(
         "peft: scores of generate",
         "no_grad",
         partial(scores_of_generate, True),
@@ -383,8 +244,10 @@ OTHER_MODELS = [
         "constant_loss",
         partial(around_the_adapter, True),
         dead=("lora",),
-        places=(Place("constant_loss"), Place("branch_not_taken"), Place("other_tensor"))
-        + (Place("constant_loss", "others_models.py"),),
+        places=(
+            *(Place(kind) for kind in ("constant_loss", "branch_not_taken", "other_tensor")),
+            Place("constant_loss", "transformers/loss/loss_utils.py"),
+        ),
         twins=(partial(around_the_adapter, False),),
     ),
     Fault(
@@ -444,7 +307,7 @@ OTHER_MODELS = [
         "transformers: SAM 2's get_image_embeddings",
         "no_grad",
         partial(masks_of_cached_embeddings, True),
-        dead=("vision",),
+        dead=("vision", "other"),
         places=(Place("no_grad", "sam2/modeling_sam2.py", None, ("get_image_embeddings",)),),
         also=("branch_not_taken",),
         twins=(partial(masks_of_cached_embeddings, False),),

@@ -152,10 +152,13 @@ OTHER_OPTIMIZERS = [
     Fault(
         "everything is pruned",
         "zero_weight",
-        partial(pruned, 1),
+        partial(pruned, 1.0),
         dead=("first",),
-        places=(Place("zero_weight"), Place("zero_weight", "others_optimizers.py"))
-        + (Place("zero_weight", "zoo/carriers.py"), Place("zero_weight", "nn/utils/prune.py")),
+        places=(
+            Place("zero_weight"),
+            Place("zero_weight", "others_optimizers.py"),
+            Place("zero_weight", "zoo/carriers.py"),
+        ),
         twins=(partial(pruned, 0.4),),
     ),
     Fault(
