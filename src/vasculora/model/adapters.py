@@ -60,7 +60,9 @@ def _own(layer: BaseTunerLayer) -> Iterator[Parameter]:
 
 
 def _idle_targets(model: nn.Module, layers: list[str]) -> Iterator[str]:
-    """Yield the listed targets that no adapted layer ends with."""
+    """Yield the listed targets that no adapted layer ends with, while others are adapted."""
+    if not layers:
+        return  # peft refuses to adapt nothing, so the adapters were taken off again
     for config in _configs(model):
         targets = getattr(config, "target_modules", None)
         if isinstance(targets, str):

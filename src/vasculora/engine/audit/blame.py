@@ -71,9 +71,10 @@ def _flattening(parent: Step, step: Step) -> tuple[str, str]:
     if name in FLATTENING:
         return FLATTENING[name], name
     formats = [d for d in (parent.dtype, step.dtype) if d is not None and d.is_floating_point]
-    smallest = max(formats, key=lambda d: torch.finfo(d).tiny, default=torch.float32)
-    number_format = str(smallest).removeprefix("torch.")
-    return "underflow", f"{number_format} in {name}"
+    coarsest = torch.finfo(max(formats, key=lambda d: torch.finfo(d).tiny, default=torch.float32))
+    if step.is_lost or abs(step.gradient or 0) < coarsest.tiny**0.5 or len(set(formats)) > 1:
+        return "underflow", f"{coarsest.dtype} in {name}"
+    return "vanishing", f"it becomes zero in {name}"
 
 
 def unused_at(model: nn.Module, weight: str, ran: Container[str]) -> tuple[str, Place | None]:

@@ -35,8 +35,8 @@ SEVERING = frozenset(
 )
 """Kinds worth naming where a group is only partly reached: a choice that was not taken on this
 batch is no fault, a graph that ends is."""
-PERTURBATION = 1e-2
-"""Share of a weight's mean size by which it is changed to see whether the loss depends on it."""
+PERTURBATIONS = (1e-2, 1.0)
+"""How far weights are changed to see whether the loss depends on them: thresholds need more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +132,8 @@ class _Diagnosis:
         state = self.case.states[root.name]
         reached = self.walks.descendants(root)
         if state == "nonfinite":
-            for _, step in self.walks.frontier(root, lambda s: not isfinite(s.gradient or 0)):
+            lost = self.walks.frontier(root, lambda s: not isfinite(s.gradient or 0), spreads=True)
+            for _, step in lost:
                 yield self._cut("nonfinite", step, group)
         elif state == "noise":
             yield cut("vanishing", module=root.module, groups=(group,), detail=root.name)
@@ -150,8 +151,8 @@ class _Diagnosis:
         exits = [s for s in reached if s.name in NUMBERS]
         if exits and self._depends(group):
             last = max(exits, key=lambda step: step.index)
-            parent, live = next((p, on) for p, on in last.parents if p in reached)
-            yield from blame_forward(parent, last, live=live, group=group)
+            for parent, step, on in self.walks.exits_to(last, self.walks.live(root)):
+                yield from blame_forward(parent, self._fused(step), live=on, group=group)
         elif not self.walks.ends and (len(reached) == 1 or not from_tensors):
             place = place or defined_at(self.case.loss_fn)
             yield cut("constant_loss", place, groups=(group,))
@@ -189,7 +190,7 @@ class _Diagnosis:
     def _fused(self, step: Step) -> Step:
         """Return what a statement does with what it detaches, where that is the greater fault."""
         kind = LEAVING.get(stem(step.name))
-        onward = self.walks.onward(step)
+        onward = self.walks.onward(step) or self.walks.children(step)
         if kind in ("detach", "data") and len(onward) == 1 and onward[0].place == step.place:
             following = onward[0]
             return following if following.name in (*READING, "leaf") else step
@@ -202,8 +203,10 @@ class _Diagnosis:
         """Return whether the loss changes when a group's weights do, by changing them."""
         if group not in self._dependence:
             untouched = self._perturbed_loss({}, 0.0)
-            changed = self._perturbed_loss(self.case.groups[group], PERTURBATION)
-            self._dependence[group] = untouched != changed
+            self._dependence[group] = any(
+                self._perturbed_loss(self.case.groups[group], share) != untouched
+                for share in PERTURBATIONS
+            )
         return self._dependence[group]
 
     def _perturbed_loss(self, weights: Mapping[str, Parameter], share: float) -> float:

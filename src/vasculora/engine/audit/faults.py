@@ -3,11 +3,13 @@
 import re
 
 from vasculora.engine.audit.findings import cut
+from vasculora.engine.audit.operations import FLATTENING, LEAVING, stem
 from vasculora.engine.audit.places import raised_at
 from vasculora.engine.audit.report import Cut
 from vasculora.engine.audit.steps import Overwrite
 from vasculora.engine.audit.trace import Trace
 
+_UNDIFFERENTIABLE = re.compile(r"derivative for aten::(\w+) is not implemented")
 _SHAPE = re.compile(r"Tensor \[([\d, ]*)\]\], which")
 
 
@@ -24,6 +26,12 @@ def explain_fault(fault: RuntimeError, trace: Trace, *, groups: tuple[str, ...])
         switch = trace.switches.last_inference
         place, module = (switch.place, switch.module) if switch else (None, "")
         return cut("inference_mode", place, module=module, groups=groups, detail=text)
+    if undifferentiable := _UNDIFFERENTIABLE.search(text):
+        name = undifferentiable[1]
+        step = next((s for s in reversed(trace.steps) if stem(s.name) == name), None)
+        place, module = (step.place, step.module) if step else (None, "")
+        kind = FLATTENING.get(name, LEAVING.get(name, "detach"))
+        return cut(kind, place, module=module, groups=groups, detail=text)
     text = text.partition(";")[0]
     if "modified by an inplace operation" in text and (write := _overwrite(text, trace)):
         return cut("in_place", write.place, module=write.module, groups=groups, detail=text)

@@ -57,6 +57,7 @@ LEAVING: Mapping[str, str] = {
 
 FLATTENING: Mapping[str, str] = {
     **dict.fromkeys(("sign", "sgn"), "sign"),
+    "bernoulli": "threshold",
     **dict.fromkeys(_ROUNDING.split(), "round"),
     **dict.fromkeys(_FLAT.split(), "saturation"),
     **dict.fromkeys(_TAKING.split(), "branch_not_taken"),
@@ -81,6 +82,9 @@ SHAPED = frozenset(_SHAPED.split())
 
 MATCHING = frozenset(_MATCHING.split())
 """Calls that take only that from their second one."""
+
+SHRINKING = frozenset(["exp", "exp2", "pow", "square"])
+"""Calls whose result can be too small for its number format."""
 
 READING = frozenset(_READING.split())
 """Calls whose result is no tensor."""

@@ -43,6 +43,8 @@ def optimizer_cuts(model: nn.Module, optimizer: Optimizer, groups: Groups) -> li
             [group],
             [n for n, p in learning.items() if id(p) in held and id(p) not in moved],
         )
+    if strays and not any(p.requires_grad for p in model.parameters()):
+        cuts += [cut("replaced_parameter", groups=tuple(groups), detail=f"{len(strays)} tensors")]
     frozen = [n for n, p in model.named_parameters() if id(p) in held and not p.requires_grad]
     concerned = [g for g, params in groups.items() if any(n in params for n in frozen)]
     return [*cuts, *_cut("frozen", concerned, frozen, "; the optimizer holds them")]
@@ -79,8 +81,10 @@ def trial_updates(optimizer: Optimizer, groups: Groups) -> dict[str, float | Non
 
 
 def _ratio(after: list[torch.Tensor], before: list[torch.Tensor]) -> float | None:
-    moved = sum(float((a - b).double().square().sum()) for a, b in zip(after, before, strict=True))
-    size = sum(float(b.double().square().sum()) for b in before)
+    moved = sum(
+        float((a - b).abs().double().square().sum()) for a, b in zip(after, before, strict=True)
+    )
+    size = sum(float(b.abs().double().square().sum()) for b in before)
     return (moved / size) ** 0.5 if size else None
 
 

@@ -58,9 +58,10 @@ def move(learners: Mapping[str, Parameter], nudges: Mapping[str, Tensor]) -> Non
 
 def is_told(fault: RuntimeError) -> bool:
     """Return whether torch's complaint is one of the kinds that the diagnosis explains."""
-    return any(words in str(fault) for words in ("in-place operation", "inplace operation")) or (
-        "nference tensor" in str(fault)
-    )
+    return any(words in str(fault) for words in _TOLD)
+
+
+_TOLD = ("in-place operation", "inplace operation", "nference tensor", "derivative for")
 
 
 def measure(params: Mapping[str, Parameter]) -> dict[str, Reach]:
@@ -93,7 +94,8 @@ def _measure(param: Parameter) -> Reach:
     if param.grad is None:
         return Reach("none")
     grad = param.grad.detach()
-    grad = (grad.coalesce().values() if grad.is_sparse else grad).double()
+    grad = grad.coalesce().values() if grad.is_sparse else grad
+    grad = (torch.view_as_real(grad) if grad.is_complex() else grad).double()
     if grad.numel() == 0:
         return Reach("zero")
     finite = grad.nan_to_num(0.0, 0.0, 0.0)

@@ -7,7 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vasculora.engine.audit.operations import MULTIPLYING, SHAPED, WEIGHTED, is_in_place, stem
+from vasculora.engine.audit.operations import (
+    MATCHING,
+    MULTIPLYING,
+    SHAPED,
+    WEIGHTED,
+    is_in_place,
+    stem,
+)
 from vasculora.engine.audit.places import Place
 from vasculora.engine.audit.switches import Switch
 from vasculora.engine.audit.values import TracedArray
@@ -32,6 +39,7 @@ class Step:
         zeros: Whether a factor in the call that made it is zero: `all` of it, `some`, or nowhere
             (empty).
         is_empty: Whether it has no entry.
+        is_lost: Whether it has become too small for its number format.
         finite: Whether all of it is finite, as measured.
         is_finite: The same, once the pass is over.
         peak: Largest size of the gradient that came back to it, as measured; None where none did.
@@ -51,6 +59,7 @@ class Step:
     dtype: torch.dtype | None = None
     zeros: str = ""
     is_empty: bool = False
+    is_lost: bool = False
     finite: Tensor | None = None
     is_finite: bool = True
     peak: Tensor | None = None
@@ -77,9 +86,10 @@ class Call:
 
     @property
     def values(self) -> tuple[Any, ...]:
-        """The items whose values count; of some calls' first argument, only the shape does."""
-        like = self.name in SHAPED and self.args and isinstance(self.args[0], Tensor)
-        return tuple(values_in((self.args[1:], self.kwargs))) if like else self.items
+        """The items whose values count; of some calls' arguments, only the shape does."""
+        if self.name in SHAPED and self.args and isinstance(self.args[0], Tensor):
+            return tuple(values_in((self.args[1:], self.kwargs)))
+        return tuple(values_in(self.args[:1])) if self.name in MATCHING else self.items
 
 
 @dataclass(frozen=True)
@@ -118,7 +128,7 @@ def zeros_in(call: Call) -> str:
     """Return whether `all` or `some` of a factor in a call is zero; empty if none of any is."""
     name = stem(call.name)
     if name in WEIGHTED:
-        factors: tuple[Any, ...] = tuple(call.kwargs.get(n) for n in ("weight", "pos_weight"))
+        factors: tuple[Any, ...] = tuple(call.kwargs.get(n) for n in WEIGHTED[name])
     else:
         factors = call.items if name in MULTIPLYING else ()
     found = {_zeros_of(factor) for factor in factors}

@@ -24,7 +24,7 @@ from torch.nn.modules.module import (
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from vasculora.engine.audit.operations import READING, name_of
+from vasculora.engine.audit.operations import READING, SHRINKING, name_of, stem
 from vasculora.engine.audit.places import Place, here, statement
 from vasculora.engine.audit.steps import (
     Call,
@@ -120,7 +120,8 @@ class Trace(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        call = Call(name_of(func), args, kwargs, tuple(values_in((args, kwargs))))
+        name = "round" if kwargs.get("rounding_mode") else name_of(func)
+        call = Call(name, args, kwargs, tuple(values_in((args, kwargs))))
         if call.name == "_set_grad_enabled":
             self.switches.flag_set(bool(args[0]))
         self.last_module = self.module
@@ -151,7 +152,7 @@ class Trace(TorchFunctionMode):
             if isinstance(made, Tensor) and id(made) not in given:
                 step = self._step(call, sources, made)
                 self._remember(made, step)
-                if made.requires_grad and made.grad_fn is None and not step.within:
+                if _is_leaf(made) and not step.within:
                     self._leaf(made, ((step, False),), here())
         return result
 
@@ -183,6 +184,7 @@ class Trace(TorchFunctionMode):
             dtype=made.dtype,
             zeros=zeros_in(call),
             is_empty=made.numel() == 0,
+            is_lost=stem(call.name) in SHRINKING and not bool(made.any()),
         )
         if made.dtype.is_floating_point:
             step.finite = torch.isfinite(made).all()
@@ -232,7 +234,7 @@ class Trace(TorchFunctionMode):
             origin = write or self._by_storage.get(storage)
             return () if origin is None else (self._alias(tensor, origin),)
         step = entry[1]
-        if _is_new_leaf(step, tensor):
+        if _is_leaf(tensor) and not step.live and not step.within:
             return (self._leaf(tensor, ((step, False),), self._made_leaf(tensor)),)
         if step.within and not step.live and tensor.requires_grad:
             step.live = True  # it came out of its custom function with a graph
@@ -242,7 +244,7 @@ class Trace(TorchFunctionMode):
 
     def _alias(self, tensor: Tensor, origin: Step) -> Step:
         """Return the step of a tensor that appeared without a call, on memory that is known."""
-        if tensor.requires_grad and tensor.grad_fn is None:
+        if _is_leaf(tensor):
             return self._leaf(tensor, ((origin, False),), self._made_leaf(tensor))
         step = self._add(
             name="alias",
@@ -354,10 +356,10 @@ def _note(step: Step, number: int, _: Any, grads: tuple[Tensor | None, ...]) -> 
         step.peak = grad.detach().abs().amax()
 
 
-def _is_new_leaf(step: Step, tensor: Tensor) -> bool:
-    """Return whether a value without a graph was declared trainable where nobody saw it."""
-    is_leaf = tensor.requires_grad and tensor.grad_fn is None
-    return is_leaf and not step.live and not step.within
+def _is_leaf(tensor: Tensor) -> bool:
+    """Return whether a value was declared trainable."""
+    # a view that was made without a graph says that it requires a gradient as its base does
+    return tensor.requires_grad and tensor.grad_fn is None and not tensor._is_view()
 
 
 def _application() -> Place | None:

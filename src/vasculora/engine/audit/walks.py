@@ -28,9 +28,13 @@ class Walks:
         """Return everything made from a step, itself included."""
         return _reachable((root,), lambda step: (c for c, _ in self._children.get(step, ())))
 
+    def children(self, step: Step) -> list[Step]:
+        """Return what is made from a step at once."""
+        return [child for child, _ in self._children.get(step, ())]
+
     def onward(self, step: Step) -> list[Step]:
         """Return what is made from a step on the way to the loss."""
-        return [child for child, _ in self._children.get(step, ()) if child in self.towards_loss]
+        return [child for child in self.children(step) if child in self.towards_loss]
 
     def live(self, root: Step) -> set[Step]:
         """Return the steps that a step reaches without leaving the graph.
@@ -67,18 +71,32 @@ class Walks:
                 found.append((step, step, False))
         return found
 
-    def frontier(self, root: Step, is_bad: Callable[[Step], bool]) -> list[tuple[Step, Step]]:
-        """Return the pairs of steps between which a gradient, on its way back, goes bad."""
+    def exits_to(self, goal: Step, live: set[Step]) -> list[tuple[Step, Step, bool]]:
+        """Return the same on the way to a step of which it is not seen how the loss is made."""
+        before = _reachable((goal,), lambda step: (p for p, _ in step.parents))
+        return self._exits(live, before)
+
+    def frontier(
+        self, root: Step, is_bad: Callable[[Step], bool], *, spreads: bool = False
+    ) -> list[tuple[Step, Step]]:
+        """Return the pairs of steps between which a gradient, on its way back, goes bad.
+
+        Args:
+            root: Where the bad gradient arrives.
+            is_bad: Tells a step with a bad gradient.
+            spreads: Whether one bad gradient among several makes their sum bad (not-a-number does;
+                zero does not).
+        """
         live = self.live(root) & self.towards_loss
         found, seen, waiting = [], {root}, [root]
         while waiting:
             step = waiting.pop()
-            for child, _ in self._children.get(step, ()):
-                if child not in live:
-                    continue
-                if not is_bad(child) and (child.live or not child.within):
-                    found.append((step, child))
-                elif child not in seen:
+            children = [c for c, _ in self._children.get(step, ()) if c in live]
+            bad = [c for c in children if is_bad(c) or (c.within and not c.live)]
+            if not (spreads and bad):
+                found += [(step, child) for child in children if child not in bad]
+            for child in bad:
+                if child not in seen:
                     seen.add(child)
                     waiting.append(child)
         return found
