@@ -93,7 +93,6 @@ def test_means_ranks_and_the_file_by_hand():
     evaluation = Evaluation(
         cases=(case("b", 0.2, True), case("c", 0.8, True), case("a", 0.2, False)),
         mean_probs=(0.1, 0.4, 0.0),
-        max_probs=(0.9, 0.9, 0.0),
     )
     assert evaluation.seg_rate == pytest.approx(2 / 3)
     assert [c.case_id for c in evaluation.ranked()] == ["c", "a", "b"]

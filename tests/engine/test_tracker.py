@@ -35,7 +35,6 @@ def evaluation(dice, sensitivity=0.5, seg_found=(True, True)):
             for index, found in enumerate(seg_found)
         ),
         mean_probs=(0.5,) * len(seg_found),
-        max_probs=(0.9,) * len(seg_found),
     )
 
 

@@ -29,38 +29,38 @@ def blind_base(tmp_path, tiny_base):
 
 def test_a_score_that_cannot_move_stops_the_run(blind_base, tmp_path, tiny_settings, recorder):
     out = tmp_path / "run"
-    config = tiny_settings(model=str(blind_base), trainer__epochs=6, **FAST)
+    config = tiny_settings(model=str(blind_base), trainer__epochs=8, **FAST)
     with pytest.raises(CannotLearnError) as caught:
         finetune(config, out, report=recorder)
-    assert "the same numbers for 3 epochs in a row (mean Dice 0.0000)" in str(caught.value)
+    assert "the same numbers for 5 epochs in a row (mean Dice 0.0000)" in str(caught.value)
     assert "and the prediction moves (" in str(caught.value)
     assert "the threshold is too high" in str(caught.value)
     assert not about_scores(recorder)
-    assert [row["epoch"] for row in read_json(out / "metrics.json")["epochs"]] == [1, 2, 3]
+    assert [row["epoch"] for row in read_json(out / "metrics.json")["epochs"]] == [1, 2, 3, 4, 5]
     told = [line for line in recorder.lines if line.startswith("Epoch")]
-    assert told == ["Epoch 1/6", "Epoch 2/6", "Epoch 3/6"]
+    assert told == [f"Epoch {number}/8" for number in range(1, 6)]
 
 
 def test_a_stopped_run_can_go_on_unwatched(
     blind_base, tmp_path, tiny_settings, recorder, new_recorder
 ):
     out = tmp_path / "run"
-    values = {"model": str(blind_base), "trainer__epochs": 4, **FAST}
+    values = {"model": str(blind_base), "trainer__epochs": 6, **FAST}
     with pytest.raises(CannotLearnError):
         finetune(tiny_settings(**values), out, report=new_recorder())
     finetune(tiny_settings(**values, sentinel="off"), out, report=recorder, resume=True)
-    assert [row["epoch"] for row in read_json(out / "metrics.json")["epochs"]] == [1, 2, 3, 4]
+    assert [row["epoch"] for row in read_json(out / "metrics.json")["epochs"]] == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_warning_lets_the_run_end(blind_base, tmp_path, tiny_settings, recorder):
-    config = tiny_settings(model=str(blind_base), trainer__epochs=5, sentinel="warn", **FAST)
+    config = tiny_settings(model=str(blind_base), trainer__epochs=6, sentinel="warn", **FAST)
     finetune(config, tmp_path / "run", report=recorder)
     (text,) = about_scores(recorder)
-    assert "for 3 epochs in a row" in text
+    assert "for 5 epochs in a row" in text
 
 
 def test_off_does_not_look(blind_base, tmp_path, tiny_settings, recorder):
-    config = tiny_settings(model=str(blind_base), trainer__epochs=4, sentinel="off", **FAST)
+    config = tiny_settings(model=str(blind_base), trainer__epochs=6, sentinel="off", **FAST)
     finetune(config, tmp_path / "run", report=recorder)
     assert not about_scores(recorder)
 

@@ -42,12 +42,10 @@ class Evaluation:
         cases: Their scores.
         mean_probs: Mean probability of each, in double precision: tells whether a prediction has
             moved where its scores have not.
-        max_probs: Highest probability of each: tells whether anything has been found at all.
     """
 
     cases: tuple[CaseScore, ...]
     mean_probs: tuple[float, ...]
-    max_probs: tuple[float, ...]
 
     @property
     def seg_rate(self) -> float:
@@ -94,17 +92,15 @@ def evaluate(
     """
     scores: list[CaseScore] = []
     mean_probs: list[float] = []
-    max_probs: list[float] = []
     asked = (question for sample in samples for question in questions(sample))
     while batch := list(islice(asked, batch_size)):
         for sample, prediction in zip(batch, _predict(predictor, batch), strict=True):
             scores.append(_score(sample, prediction))
             mean_probs.append(float(prediction.prob.mean(dtype=np.float64)))
-            max_probs.append(float(prediction.prob.max()))
             on_case(scores[-1])
     if not scores:
         raise ValueError("there is nothing to evaluate: this part of the data holds no images.")
-    return Evaluation(cases=tuple(scores), mean_probs=tuple(mean_probs), max_probs=tuple(max_probs))
+    return Evaluation(cases=tuple(scores), mean_probs=tuple(mean_probs))
 
 
 def _predict(predictor: Predictor, batch: Sequence[Sample]) -> list[Prediction]:

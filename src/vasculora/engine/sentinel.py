@@ -35,7 +35,7 @@ PATIENCE_RATE = 5
 """Steps in a row that may be made at a learning rate of zero."""
 PATIENCE_EPOCHS = 3
 """Epochs in a row in which every score of every case is the same number."""
-PATIENCE_FROM_ZERO = 6
+PATIENCE_FROM_ZERO = 5
 """The same while nothing has been found yet and the prediction moves: a weak base starts so."""
 LOOK_EVERY = 64
 """Steps between two looks at the weights, once the first have shown that they move."""

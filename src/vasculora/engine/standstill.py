@@ -42,10 +42,9 @@ def is_perfect(evaluation: Evaluation) -> bool:
 
 
 def is_setting_out(marks: Sequence[EpochMark]) -> bool:
-    """Return whether no pixel of any case is more likely vessel than not, while that moves."""
-    last = marks[-1].evaluation
-    undecided = all(prob < 0.5 for prob in last.max_probs)
-    return undecided and all(case.dice == 0 for case in last.cases) and _shift(marks) > 0
+    """Return whether no case has been found at all yet, while the prediction moves."""
+    cases = marks[-1].evaluation.cases
+    return all(case.dice == 0 for case in cases) and _shift(marks) > 0
 
 
 def explain_standstill(marks: Sequence[EpochMark], sensitivity: Callable[[], float] | None) -> str:

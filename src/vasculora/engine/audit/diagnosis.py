@@ -35,6 +35,10 @@ SEVERING = frozenset(
 )
 """Kinds worth naming where a group is only partly reached: a choice that was not taken on this
 batch is no fault, a graph that ends is."""
+_NO_ROOM = (
+    "the pass could not be followed, since that keeps more tensors in memory than training does; "
+    "the table holds, but no cut is named. Audit with a smaller batch or image to see them."
+)
 PERTURBATIONS = (1e-2, 1.0)
 """How far weights are changed to see whether the loss depends on them: thresholds need more."""
 
@@ -83,6 +87,9 @@ def diagnose(case: Case) -> list[Cut]:
         ends = trace.of(loss)
         case.guard.adopt(loss)
         backward(loss)
+    except torch.OutOfMemoryError:
+        warnings.warn(_NO_ROOM, stacklevel=3)
+        return []
     except RuntimeError as fault:
         if not is_told(fault):
             raise

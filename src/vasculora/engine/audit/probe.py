@@ -35,7 +35,8 @@ def audit_gradients(
 ) -> AuditReport:
     """Return which weights a loss can move, and where the path to the others is cut.
 
-    The loss is run up to four times. Weights, buffers, gradients, the optimizer, random numbers,
+    The loss is run once where everything learns at once, and up to six times where it does not, so
+    `loss_fn` must be callable again. Weights, buffers, gradients, the optimizer, random numbers,
     training modes and hooks are put back bit for bit.
 
     Args:
