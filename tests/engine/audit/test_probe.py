@@ -169,6 +169,18 @@ def test_a_loss_of_several_numbers_is_refused():
         audit_gradients(model, lambda: model.far * 2)
 
 
+def test_a_loss_that_has_gone_backward_already_is_refused():
+    model = Pair()
+
+    def loss():
+        total = model.near.square().sum()
+        total.backward()
+        return total
+
+    with pytest.raises(ValueError, match=r"leave backward\(\) to the audit"):
+        audit_gradients(model, loss)
+
+
 def test_a_group_that_is_reached_in_part_names_what_is_not():
     model = Pair()
     report = audit_gradients(model, lambda: 2 * model.near.sum(), groups={"both": "."})

@@ -36,7 +36,7 @@ def backward(loss: Any) -> None:
     """Run a loss backwards, if it has a graph.
 
     Raises:
-        ValueError: If it is a tensor of several numbers.
+        ValueError: If it is a tensor of several numbers, or its graph is used up.
     """
     if not isinstance(loss, Tensor):
         return
@@ -45,8 +45,17 @@ def backward(loss: Any) -> None:
             f"loss_fn must return one number, got a tensor of shape {tuple(loss.shape)}. "
             "Return its mean() or sum()."
         )
-    if loss.requires_grad:
+    if not loss.requires_grad:
+        return
+    try:
         loss.backward()
+    except RuntimeError as fault:
+        if "backward through the graph a second time" not in str(fault):
+            raise
+        raise ValueError(
+            "the graph of what loss_fn returned has been used up. Let loss_fn run the model each "
+            "time it is called, and leave backward() to the audit."
+        ) from fault
 
 
 def move(learners: Mapping[str, Parameter], nudges: Mapping[str, Tensor]) -> None:
