@@ -5,6 +5,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from jaxtyping import install_import_hook
+
+# Shapes and types of every signature are checked; an int is a float, as in PEP 484. Not in
+# engine/audit: it has no shapes and stands behind every call of torch, so that checking it would
+# double its tests' time.
+CHECKED = ("cli", "recipes", "data", "model", "losses", "metrics", "viz", "core")
+CHECKED_OF_ENGINE = ("checkpoint", "evaluator", "loader", "optim", "sentinel", "standstill")
+CHECKED_OF_ENGINE += ("tracker", "trainer")
+install_import_hook(
+    [
+        *(f"vasculora.{room}" for room in CHECKED),
+        *(f"vasculora.engine.{module}" for module in CHECKED_OF_ENGINE),
+    ],
+    "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
+)
 
 from vasculora.core.runtime import set_seed
 from vasculora.data.synthetic.export import write_dataset
