@@ -15,7 +15,7 @@ from vasculora.core.errors import NoTargetError
 from vasculora.core.io import write_json
 from vasculora.core.report import Report
 from vasculora.core.runtime import build_accelerator, pick_device, restore_rng_state, rng_state
-from vasculora.core.types import Sample
+from vasculora.core.types import Batch, Sample
 from vasculora.data.dataset import VesselDataset
 from vasculora.data.splits import select
 from vasculora.engine.audit.probe import audit_gradients
@@ -99,11 +99,7 @@ def audit_first_batch(
             optimizer=trainer.optimizer,
             groups={name: GROUPS[name] for name in config.lora.trainable},
         )
-    samples = [train_data[index] for index in range(min(NUM_ASKED, len(train_data)))]
-    asked, other = (
-        opened.processor.batch(part).to(trainer.accelerator.device)
-        for part in ([_ask(sample) for sample in samples], [_ask_other(s) for s in samples])
-    )
+    asked, other = ask_twice(opened, train_data)
     with trainer.accelerator.autocast():
         numbers, cuts = audit_sentence(opened.model, asked, other, trainable=config.lora.trainable)
     return replace(found, sentence=numbers, cuts=(*_in_our_words(found.cuts, config), *cuts))
@@ -142,6 +138,21 @@ def _retold(cuts: Sequence[Cut], kind: str, told: Cut) -> Sequence[Cut]:
     groups = dict.fromkeys(group for cut in cuts if cut.kind == kind for group in cut.groups)
     rest = [cut for cut in cuts if cut.kind != kind]
     return cuts if len(rest) == len(cuts) else [replace(told, groups=tuple(groups)), *rest]
+
+
+def ask_twice(opened: OpenedModel, data: VesselDataset) -> tuple[Batch, Batch]:
+    """Return a few images with their own first phrases, and the same images with others.
+
+    Args:
+        opened: The model that will be asked.
+        data: Images with their phrases; the first few are taken.
+    """
+    samples = [data[index] for index in range(min(NUM_ASKED, len(data)))]
+    asked, other = (
+        opened.processor.batch([ask(sample) for sample in samples]).to(opened.model.device)
+        for ask in (_ask, _ask_other)
+    )
+    return asked, other
 
 
 def _ask(sample: Sample) -> Sample:

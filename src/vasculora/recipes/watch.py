@@ -1,18 +1,16 @@
 """The sentinel of a fine-tuning run, made from its settings, data and model."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from torch.optim import Optimizer
 
 from vasculora.core.runtime import autocast
-from vasculora.core.types import Batch
 from vasculora.data.dataset import VesselDataset
 from vasculora.engine.sentinel import Sentinel
 from vasculora.model.lora import trainable_groups
 from vasculora.model.pretrained import OpenedModel
 from vasculora.model.sensitivity import measure_sensitivity
-from vasculora.recipes.audit import NUM_ASKED, OTHER_PHRASES
+from vasculora.recipes.audit import ask_twice
 from vasculora.recipes.config import FinetuneConfig
 
 
@@ -51,17 +49,6 @@ def sentence_effect(opened: OpenedModel, data: VesselDataset) -> float:
         opened: The model.
         data: Images with their phrases; the first few are asked.
     """
-    asked, other = _batch(opened, data, other=False), _batch(opened, data, other=True)
+    asked, other = ask_twice(opened, data)
     with autocast(opened.model.device):
         return measure_sensitivity(opened.model, asked, other).other_logits
-
-
-def _batch(opened: OpenedModel, data: VesselDataset, *, other: bool) -> Batch:
-    """Return the first images, each with one phrase: its own first, or another one."""
-    samples = [data[index] for index in range(min(NUM_ASKED, len(data)))]
-    asked = []
-    for sample in samples:
-        own = sample.phrases[0]
-        strange = next(p for p in OTHER_PHRASES if p != own.strip().lower())
-        asked.append(replace(sample, masks=sample.masks[:1], phrases=(strange if other else own,)))
-    return opened.processor.batch(asked).to(opened.model.device)

@@ -269,3 +269,16 @@ def test_what_is_written_down_can_be_read_back():
     assert cut["groups"] == ["near"]
     assert cut["explanation"]
     assert cut["cure"]
+
+
+def test_what_the_loss_owes_to_frozen_weights_is_not_taken_for_the_others():
+    model = Pair()
+    model.far.requires_grad_(False)
+
+    def loss():
+        shown = model.near.sum().item()  # a number that is only looked at
+        assert shown
+        return (3 * model.far).sum()
+
+    report = audit_gradients(model, loss, groups={"both": "."})
+    assert [cut.kind for cut in report.cuts] == ["other_tensor"]

@@ -209,10 +209,11 @@ class _Diagnosis:
     def _depends(self, group: str) -> bool:
         """Return whether the loss changes when a group's weights do, by changing them."""
         if group not in self._dependence:
+            weights = self.case.groups[group]
+            learning = {n: p for n, p in weights.items() if n in self.trace.roots}
             untouched = self._perturbed_loss({}, 0.0)
             self._dependence[group] = any(
-                self._perturbed_loss(self.case.groups[group], share) != untouched
-                for share in PERTURBATIONS
+                self._perturbed_loss(learning, share) != untouched for share in PERTURBATIONS
             )
         return self._dependence[group]
 
