@@ -39,7 +39,7 @@ def random_batch(sizes, num_tokens, seed=0):
         input_ids=torch.zeros(1, num_tokens + 3, dtype=torch.long),
         attention_mask=torch.ones(1, num_tokens + 3, dtype=torch.long),
         labels=labels,
-        tile_pixels=torch.zeros(1, 3, 4, 4),
+        mllm_pixels=torch.zeros(1, 3, 4, 4),
         sam_pixels=torch.zeros(1, 3, VIA, VIA),
         image_index=torch.zeros(len(sizes), dtype=torch.long),
         targets=tuple((torch.rand(size, generator=generator) > 0.6).float() for size in sizes),

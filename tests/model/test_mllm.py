@@ -44,7 +44,7 @@ def alone(prompts, row):
         input_ids=prompts.input_ids[row : row + 1, :length],
         attention_mask=prompts.attention_mask[row : row + 1, :length],
         labels=prompts.labels[row : row + 1, :length],
-        tile_pixels=prompts.tile_pixels[row : row + 1],
+        mllm_pixels=prompts.mllm_pixels[row : row + 1],
         sam_pixels=prompts.sam_pixels[row : row + 1],
     )
 
@@ -83,7 +83,7 @@ def test_the_state_after_the_norm_predicts_tokens(opened, prompts):
     scores = mllm(
         input_ids=prompts.input_ids,
         attention_mask=prompts.attention_mask,
-        pixel_values=prompts.tile_pixels,
+        pixel_values=prompts.mllm_pixels,
     ).logits
     torch.testing.assert_close(mllm.lm_head(text_states), scores)
 
@@ -108,7 +108,7 @@ def test_a_batch_is_answered_as_its_questions_alone(babbling, prompts):
 
 def test_the_picture_is_read(babbling, prompts):
     answers = decode_greedily(babbling, prompts, max_new_tokens=12, stop_id=2, pad_id=0)
-    blank = replace(prompts, tile_pixels=torch.zeros_like(prompts.tile_pixels))
+    blank = replace(prompts, mllm_pixels=torch.zeros_like(prompts.mllm_pixels))
     blind = decode_greedily(babbling, blank, max_new_tokens=12, stop_id=2, pad_id=0)
     assert [a.tolist() for a in answers] != [a.tolist() for a in blind]
 

@@ -50,7 +50,7 @@ def test_joined_turns_are_one_conversation(opened):
     phrases = ("blood vessel", "catheter", "background")
     batch = door(opened, turns="joined").batch([sample(phrases=phrases), sample(case_id="b")])
     assert batch.input_ids.shape[0] == 2
-    assert batch.tile_pixels.shape[0] == 2
+    assert batch.mllm_pixels.shape[0] == 2
     assert answers(opened, batch) == [ANSWER * 3, ANSWER]
     assert batch.image_index.tolist() == [0, 0, 0, 1]
     text = opened.processor.tokenizer.decode(batch.input_ids[0])
@@ -63,7 +63,7 @@ def test_separate_turns_are_a_conversation_each_with_its_image(opened):
     phrases = ("blood vessel", "catheter")
     batch = door(opened, turns="separate").batch([sample(phrases=phrases), sample(case_id="b")])
     assert batch.input_ids.shape[0] == 3
-    assert batch.tile_pixels.shape[0] == 3
+    assert batch.mllm_pixels.shape[0] == 3
     assert batch.sam_pixels.shape[0] == 2
     assert batch.image_index.tolist() == [0, 0, 1]
     assert (batch.num_images, batch.num_masks, batch.num_supervised) == (2, 3, 3 * 8)
@@ -95,16 +95,16 @@ def test_pixels_are_squashed_and_normalised(opened):
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     expected = ((128 / 255 - mean) / std)[None, :, None, None]
     assert batch.sam_pixels.shape == (1, 3, 64, 64)
-    assert batch.tile_pixels.shape == (1, 3, 48, 48)
+    assert batch.mllm_pixels.shape == (1, 3, 48, 48)
     torch.testing.assert_close(batch.sam_pixels, expected.expand(1, 3, 64, 64))
-    torch.testing.assert_close(batch.tile_pixels, expected.expand(1, 3, 48, 48))
+    torch.testing.assert_close(batch.mllm_pixels, expected.expand(1, 3, 48, 48))
 
 
 def test_the_whole_picture_is_seen(opened):
     image = np.zeros((40, 60, 3), np.uint8)
     image[:, 30:] = 255
     batch = opened.processor.batch([sample(image=image)])
-    for pixels in (batch.sam_pixels, batch.tile_pixels):
+    for pixels in (batch.sam_pixels, batch.mllm_pixels):
         side = pixels.shape[-1]
         assert (pixels[..., : side // 2 - 3] < -1).all()
         assert (pixels[..., side // 2 + 3 :] > 1).all()
@@ -193,7 +193,7 @@ def test_a_batch_is_the_same_as_its_cases(opened):
     whole = opened.processor.batch(cases)
     parts = [opened.processor.batch([case]) for case in cases]
     assert torch.equal(whole.sam_pixels, torch.cat([part.sam_pixels for part in parts]))
-    assert torch.equal(whole.tile_pixels, torch.cat([part.tile_pixels for part in parts]))
+    assert torch.equal(whole.mllm_pixels, torch.cat([part.mllm_pixels for part in parts]))
     assert whole.num_supervised == sum(part.num_supervised for part in parts)
     assert [t.shape for t in whole.targets] == [t.shape for part in parts for t in part.targets]
 
@@ -213,7 +213,7 @@ def test_the_reference_prompt_and_tiles_are_met(reference):
     processor, image, golden = reference
     prompts = processor.prompts(["image"], [image], ["red square in this image"])
     assert torch.equal(prompts.input_ids, golden["image/input_ids"])
-    torch.testing.assert_close(prompts.tile_pixels, golden["image/pixel_values"], atol=1e-5, rtol=0)
+    torch.testing.assert_close(prompts.mllm_pixels, golden["image/pixel_values"], atol=1e-5, rtol=0)
     # the reference rounds mean and deviation to bfloat16 here
     torch.testing.assert_close(
         prompts.sam_pixels, golden["image/sam.g_pixel_values.0"], atol=0.03, rtol=0
@@ -257,10 +257,10 @@ def test_tiles_of_a_wide_picture_end_with_the_thumbnail(reference):
     )
     one = few.prompts(["image"], [image], ["x"])
     many = processor.prompts(["image"], [image], ["x"])
-    assert one.tile_pixels.shape == (1, 3, 112, 112)
-    assert torch.equal(many.tile_pixels[-1], one.tile_pixels[0])
+    assert one.mllm_pixels.shape == (1, 3, 112, 112)
+    assert torch.equal(many.mllm_pixels[-1], one.mllm_pixels[0])
     gap = many.input_ids.shape[1] - one.input_ids.shape[1]
-    assert gap == 16 * (len(many.tile_pixels) - 1)
+    assert gap == 16 * (len(many.mllm_pixels) - 1)
 
 
 def test_batches_move_with_all_their_tensors(opened):

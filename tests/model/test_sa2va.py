@@ -74,7 +74,7 @@ def decode_with_graph(model, prompts, stop_id):
 
     As in use: every step reads one token and the cached keys of those before it.
     """
-    input_ids, pixels, cache = prompts.input_ids, prompts.tile_pixels, None
+    input_ids, pixels, cache = prompts.input_ids, prompts.mllm_pixels, None
     length, spoken, states = input_ids.shape[1], [], []
     while len(spoken) < 16:
         step = model.mllm.model(
@@ -196,7 +196,7 @@ def test_text_scores_belong_to_the_tokens_before_the_answer(opened):
     scores = opened.model.mllm(
         input_ids=batch.input_ids,
         attention_mask=batch.attention_mask,
-        pixel_values=batch.tile_pixels,
+        pixel_values=batch.mllm_pixels,
     ).logits
     expected = [scores[row, place - 1] for row, place in (batch.labels != -100).nonzero().tolist()]
     torch.testing.assert_close(output.text_logits, torch.stack(expected), atol=1e-5, rtol=1e-5)

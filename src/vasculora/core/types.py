@@ -1,9 +1,9 @@
 """The records that pass between rooms, with their shapes written on them.
 
 One axis legend for the whole code base: `b` images, `s` conversations, `t` tokens, `n` masks, `c`
-    channels, `h w` pixels, `d` state
-width, `k` supervised tokens, `p` image tiles, `m` candidate masks. Masks of a batch are flat (`n`)
-with `image_index` (`n`) back to their image, so nothing is padded to a fixed number of objects.
+channels, `h w` pixels, `d` state width, `k` supervised tokens, `p` image tiles or patches, `m`
+candidate masks. Masks of a batch are flat (`n`) with `image_index` (`n`) back to their image, so
+nothing is padded to a fixed number of objects.
 """
 
 from collections.abc import Mapping
@@ -85,7 +85,9 @@ class Batch:
             order.
         attention_mask: 1 where a token is real.
         labels: Token to predict *at* each position, -100 where nothing is learnt (not shifted).
-        tile_pixels: Normalised tiles for the language-vision model, all conversations' in order.
+        mllm_pixels: Normalised tiles for the language-vision model, or flat patches where its
+            family takes an image at its own shape; all conversations' in order.
+        mllm_grid: Of flat patches: frames, rows and columns of each conversation's image.
         sam_pixels: Normalised squares for SAM 2.
         image_index: The image each mask belongs to.
         targets: One a mask: its truth in [0, 1], at the image's own size or on a coarser grid as
@@ -97,10 +99,11 @@ class Batch:
     input_ids: Int[Tensor, "s t"]
     attention_mask: Int[Tensor, "s t"]
     labels: Int[Tensor, "s t"]
-    tile_pixels: Float[Tensor, "p 3 tile tile"]
+    mllm_pixels: Float[Tensor, "p ..."]
     sam_pixels: Float[Tensor, "b 3 side side"]
     image_index: Int[Tensor, " n"]
     targets: tuple[Float[Tensor, "_ _"], ...] = ()
+    mllm_grid: Int[Tensor, "s 3"] | None = None
 
     @property
     def num_images(self) -> int:

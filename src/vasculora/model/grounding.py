@@ -6,17 +6,28 @@ and the mask decoder with the language prompt as a third token (Sa2VA, Yuan et a
 Masks are flat with an index to their image.
 """
 
+from typing import Any
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import Sam2Model
+from transformers import Sam2Config, Sam2Model, Sam2VideoConfig, Sam2VideoModel
 
+Sam2 = Sam2Model | Sam2VideoModel
+"""SAM 2 for images alone, or with its memory of earlier frames; their image parts are the same."""
 NUM_CANDIDATES = 3
 """Masks that SAM 2 offers for an ambiguous prompt; the one with the highest predicted IoU is
 taken."""
 
 
-def encode_image(sam2: Sam2Model, pixels: Float[Tensor, "b 3 side side"]) -> list[Tensor]:
+def build_grounding(config: dict[str, Any]) -> Sam2:
+    """Return a SAM 2 with fresh weights; one with a memory where its configuration is a video's."""
+    if config.get("model_type") == Sam2VideoConfig.model_type:
+        return Sam2VideoModel(Sam2VideoConfig.from_dict(config))
+    return Sam2Model(Sam2Config.from_dict(config))
+
+
+def encode_image(sam2: Sam2, pixels: Float[Tensor, "b 3 side side"]) -> list[Tensor]:
     """Return the image's feature maps, finest first, each (b, c, h, w).
 
     The coarsest map carries the embedding that stands for "no memory of earlier frames".
@@ -31,7 +42,7 @@ def encode_image(sam2: Sam2Model, pixels: Float[Tensor, "b 3 side side"]) -> lis
 
 
 def decode_masks(
-    sam2: Sam2Model,
+    sam2: Sam2,
     features: list[Tensor],
     image_index: Int[Tensor, " n"],
     prompt_embedding: Float[Tensor, "n c"],

@@ -80,7 +80,7 @@ def token_states(
         after = mllm.model(
             input_ids=batch.input_ids,
             attention_mask=batch.attention_mask,
-            pixel_values=batch.tile_pixels.to(mllm.dtype),
+            pixel_values=batch.mllm_pixels.to(mllm.dtype),
             use_cache=False,
         ).last_hidden_state
     finally:
@@ -114,7 +114,7 @@ def decode_greedily(
     sequences = mllm.generate(
         input_ids=prompts,
         attention_mask=mask,
-        pixel_values=batch.tile_pixels.to(mllm.dtype),
+        pixel_values=batch.mllm_pixels.to(mllm.dtype),
         max_new_tokens=max_new_tokens,
         do_sample=False,
         eos_token_id=stop_id,

@@ -213,7 +213,7 @@ class Processor:
             input_ids=pad_sequence(input_ids, batch_first=True, padding_value=self.pad_id),
             attention_mask=pad_sequence(ones, batch_first=True),
             labels=pad_sequence(labels, batch_first=True, padding_value=IGNORED),
-            tile_pixels=torch.cat([tiles[index] for index, _ in conversations]),
+            mllm_pixels=torch.cat([tiles[index] for index, _ in conversations]),
             sam_pixels=torch.stack([self._sam_pixels(image) for image in images]),
             image_index=image_index,
             targets=targets,

@@ -19,11 +19,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
-from transformers import Sam2Config, Sam2Model
 
 from vasculora.core.io import write_bytes, write_json
 from vasculora.core.types import Batch, Output
-from vasculora.model.grounding import best_candidate, decode_masks, encode_image
+from vasculora.model.grounding import best_candidate, build_grounding, decode_masks, encode_image
 from vasculora.model.mllm import build_mllm, decode_greedily, find_family, token_states
 
 CONFIG_NAME = "config.json"
@@ -57,7 +56,7 @@ class Sa2VA(nn.Module):
         self.family = find_family(family)
         self.seg_token_id = seg_token_id
         self.mllm = build_mllm(family, mllm)
-        self.grounding = Sam2Model(Sam2Config.from_dict(grounding))
+        self.grounding = build_grounding(grounding)
         d = self.mllm.config.get_text_config().hidden_size
         self.seg_projector = nn.Sequential(
             nn.Linear(d, d), nn.ReLU(), nn.Linear(d, self.grounding.hidden_dim)

@@ -90,7 +90,7 @@ def through_library_generate(setting: Setting) -> Case:
         answer = base.mllm.generate(
             input_ids=prompts.input_ids,
             attention_mask=prompts.attention_mask,
-            pixel_values=prompts.tile_pixels,
+            pixel_values=prompts.mllm_pixels,
             max_new_tokens=12,
             do_sample=False,
             eos_token_id=setting.stop_id,
