@@ -20,7 +20,7 @@ from vasculora.data.sources import read_source
 from vasculora.data.synthetic.export import write_dataset
 from vasculora.engine.audit.probe import audit_gradients
 from vasculora.losses.objective import Objective
-from vasculora.model.lora import GROUPS
+from vasculora.model.groups import GROUPS
 from vasculora.recipes.config import finetune_settings
 from vasculora.recipes.setup import build_trainer, open_base, samples_of
 

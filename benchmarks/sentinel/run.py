@@ -20,7 +20,7 @@ from vasculora.data.sources import read_source
 from vasculora.data.synthetic.export import write_dataset
 from vasculora.engine.sentinel import checksums
 from vasculora.engine.trainer import Trainer
-from vasculora.model.lora import trainable_groups
+from vasculora.model.groups import trainable_groups
 from vasculora.recipes.config import finetune_settings
 from vasculora.recipes.setup import build_trainer, open_base, samples_of
 from vasculora.recipes.watch import build_sentinel

@@ -17,7 +17,8 @@ from vasculora.engine.optim import build_optimizer, build_schedule
 from vasculora.engine.sentinel import Sentinel, checksums
 from vasculora.engine.trainer import Trainer
 from vasculora.losses.objective import Objective, ObjectiveConfig
-from vasculora.model.lora import LoraSettings, attach, trainable_groups
+from vasculora.model.groups import trainable_groups
+from vasculora.model.lora import LoraSettings, attach
 from vasculora.model.predictor import Predictor
 from vasculora.model.sensitivity import measure_sensitivity
 

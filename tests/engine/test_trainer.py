@@ -11,7 +11,8 @@ from vasculora.core.runtime import build_accelerator, set_seed
 from vasculora.engine.optim import build_optimizer, build_schedule
 from vasculora.engine.trainer import Trainer
 from vasculora.losses.objective import Objective, ObjectiveConfig
-from vasculora.model.lora import LoraSettings, attach, trainable_groups
+from vasculora.model.groups import trainable_groups
+from vasculora.model.lora import LoraSettings, attach
 
 EVERYTHING = ("mllm_lora", "projector", "mask_decoder", "grounding_lora")
 

@@ -10,19 +10,17 @@ from tests.conftest import draw
 from vasculora.core.errors import CannotLearnError
 from vasculora.core.runtime import set_seed
 from vasculora.losses.objective import Objective, ObjectiveConfig
+from vasculora.model.groups import group_of, trainable_groups
 from vasculora.model.lora import (
-    GROUPS,
     LoraSettings,
     attach,
-    group_of,
     load_adapter,
     save_adapter,
     set_trainable,
-    trainable_groups,
 )
 from vasculora.model.sa2va import Sa2VA
 
-EVERYTHING = ("mllm_lora", "projector", "mask_decoder", "grounding_lora")
+EVERYTHING = ("mllm_lora", "projector", "mask_decoder", "grounding_lora", "connector", "seg_token")
 SMALL = {"rank": 4, "alpha": 8, "grounding_rank": 2, "grounding_alpha": 4, "dropout": 0.0}
 
 
@@ -66,7 +64,15 @@ def total_loss(model, batch, masks="chosen"):
 
 @pytest.mark.parametrize("extra", [{}, {"use_rslora": True}])
 @pytest.mark.parametrize(
-    "trainable", [("mllm_lora",), EVERYTHING, ("mask_decoder_lora", "projector"), ("mask_decoder",)]
+    "trainable",
+    [
+        ("mllm_lora",),
+        EVERYTHING,
+        ("mask_decoder_lora", "projector"),
+        ("mask_decoder",),
+        ("connector",),
+        ("seg_token",),
+    ],
 )
 def test_fresh_adapters_change_nothing(opened, batch, trainable, extra):
     before = outputs(opened.model, batch)
@@ -105,7 +111,9 @@ def test_merging_leaves_a_plain_model(opened, tiny_base):
 
 
 @pytest.mark.parametrize("extra", [{}, {"use_rslora": True}, {"use_dora": True}])
-@pytest.mark.parametrize("trainable", [EVERYTHING, ("mask_decoder_lora",), ("projector",)])
+@pytest.mark.parametrize(
+    "trainable", [EVERYTHING, ("mask_decoder_lora",), ("projector",), ("seg_token",)]
+)
 def test_saved_and_loaded_says_the_same_bit_for_bit(
     opened, tiny_base, batch, tmp_path, trainable, extra
 ):
@@ -186,6 +194,13 @@ def test_lora_goes_where_it_is_said_to(opened):
     assert any(".neck.convs.0." in name for name in grounding)
     assert any("blocks.0.attn.qkv" in name for name in grounding)
     assert any("blocks.0.mlp.proj_in" in name for name in grounding)
+
+
+def test_lora_goes_into_all_linears_where_it_is_said_to(opened):
+    names = learning(attached(opened, ("mllm_lora",), linears="all"))
+    assert len(names) == 2 * 7 * 2  # layers, linears, A and B
+    inside = r"language_model\.layers\.\d\.(self_attn\.[qkvo]|mlp\.(gate|up|down))_proj\.lora_"
+    assert all(re.search(inside, name) for name in names)
 
 
 def test_ranks_and_scales_are_the_groups_own(opened):
@@ -300,6 +315,21 @@ def test_a_pattern_of_ones_own(opened):
     assert all(".mlp." in name for name in names)
 
 
+def test_a_pattern_of_ones_own_goes_before_linears_and_stays_in_the_language_model(opened):
+    pattern = r".*language_model.*\.q_proj|.*language_model.*\.k_proj"
+    model = attached(opened, ("mllm_lora",), target_modules=pattern, linears="all")
+    found = {name for name, module in model.named_modules() if hasattr(module, "lora_A")}
+    assert len(found) == 2 * 2
+    assert all(re.search(r"language_model.*\.self_attn\.[qk]_proj$", name) for name in found)
+
+
+def test_an_alternative_does_not_leave_the_language_model(opened):
+    model = attached(opened, ("mllm_lora",), target_modules=r"model\.nothing|.*\.q_proj")
+    found = {name for name, module in model.named_modules() if hasattr(module, "lora_A")}
+    assert found
+    assert all(".mllm." in name for name in found)
+
+
 def test_an_adapter_for_another_base_is_refused(opened, tiny_base, tmp_path):
     model = attached(opened)
     save_adapter(model, tmp_path / "adapter")
@@ -333,8 +363,3 @@ def test_an_adapter_with_holes_is_refused(opened, tiny_base, tmp_path):
     save_file(state, weights, metadata={"format": "pt"})
     with pytest.raises(ValueError, match=r"adapter is incomplete.*Copy it again"):
         load_adapter(Sa2VA.from_pretrained(tiny_base), path)
-
-
-def test_groups_do_not_overlap(opened):
-    for name, _ in attached(opened).named_parameters():
-        assert sum(bool(re.search(pattern, name)) for pattern in GROUPS.values()) <= 1

@@ -31,13 +31,15 @@ Trainable = Annotated[
     str | None,
     typer.Option(
         metavar="A,B",
-        help="What learns, of mllm_lora, projector, mask_decoder, mask_decoder_lora and "
-        "grounding_lora.",
+        help="What learns, of mllm_lora, projector, mask_decoder, mask_decoder_lora, "
+        "grounding_lora, connector and seg_token.",
     ),
 ]
 Preset = Annotated[
     str | None,
-    typer.Option(help="Settings of a name: [bold]seed[/bold] or [bold]light[/bold]."),
+    typer.Option(
+        help="Settings of a name: [bold]seed[/bold], [bold]light[/bold] or [bold]official[/bold]."
+    ),
 ]
 Gpu = Annotated[
     int | None,

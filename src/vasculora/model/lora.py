@@ -4,7 +4,9 @@ Nothing else in the package touches `requires_grad`. The policy is applied after
 every load, since peft opens the frozen parts of a saved block again when it loads for training.
 Tensors that no mask loss can reach (SAM 2's two score heads, the hypernetwork of the unused mask 0,
 key biases that a softmax cannot see) stay frozen: AdamW would turn their float noise into full
-steps.
+steps. Of the embedding and the text head only the rows of `[SEG]` can be opened: a run teaches no
+other word, and the two whole matrices of a large base are a billion weights. Which weight belongs
+to which group is in `groups.py`.
 """
 
 import re
@@ -12,14 +14,16 @@ import shutil
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.utils import TrainableTokensWrapper
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from safetensors import SafetensorError
 from torch import nn
-from torch.nn import Parameter
 
 from vasculora.core.errors import NoTargetError
+from vasculora.model.groups import FROZEN_GROUPS, TRAINABLE_GROUPS, group_of
 from vasculora.model.sa2va import Sa2VA
 
 
@@ -30,7 +34,15 @@ class LoraSettings(BaseModel):
 
     trainable: tuple[str, ...] = ("mllm_lora", "projector", "mask_decoder")
     """Groups that learn: mllm_lora, projector, mask_decoder, grounding_lora (SAM 2's image encoder
-    and neck), mask_decoder_lora (instead of the whole decoder)."""
+    and neck), mask_decoder_lora (instead of the whole decoder), connector (all of what turns image
+    features into tokens; left out where a family has none to open), seg_token (the rows of `[SEG]`
+    in the embedding and in the text head)."""
+    frozen: tuple[str, ...] = ()
+    """Groups that get LoRA matrices and stay frozen: memory_lora (SAM 2's memory attention, which
+    a single image never runs), so that an adapter has the tensors of older ones; none are attached
+    where SAM 2 has no memory."""
+    linears: Literal["attention", "all"] = "attention"
+    """The language model's linears that get LoRA: q, k, v and o, or gate, up and down as well."""
     rank: int = Field(default=64, ge=1)
     """Rank of the LoRA matrices in the language model and in the mask decoder."""
     alpha: int = Field(default=128, ge=1)
@@ -42,8 +54,7 @@ class LoraSettings(BaseModel):
     grounding_alpha: int = Field(default=64, ge=1)
     """Scale in SAM 2's image encoder and neck."""
     target_modules: str | None = None
-    """Pattern of the language model's linears, below the language-vision model; None takes q, k, v
-    and o."""
+    """Pattern of linears below the language-vision model, instead of `linears`."""
     use_dora: bool = False
     """peft's DoRA: learn direction and length of an update apart."""
     use_rslora: bool = False
@@ -51,16 +62,57 @@ class LoraSettings(BaseModel):
 
     @field_validator("trainable")
     @classmethod
-    def _are_known(cls, trainable: tuple[str, ...]) -> tuple[str, ...]:
-        unknown = [name for name in trainable if name not in GROUPS]
+    def _can_learn(cls, trainable: tuple[str, ...]) -> tuple[str, ...]:
+        if idle := [name for name in trainable if name in FROZEN_GROUPS]:
+            raise ValueError(
+                f"{', '.join(idle)} cannot learn: a single image never runs SAM 2's memory "
+                "attention, so no gradient gets there. Take it out of lora.trainable; named in "
+                "lora.frozen, it is attached all the same."
+            )
+        unknown = [name for name in trainable if name not in TRAINABLE_GROUPS]
         if unknown or not trainable:
             raise ValueError(
                 f"unknown trainable group {', '.join(unknown) or '(none given)'}. "
-                f"Known: {', '.join(GROUPS)}"
+                f"Known: {', '.join(TRAINABLE_GROUPS)}"
             )
         if {"mask_decoder", "mask_decoder_lora"} <= set(trainable):
             raise ValueError("mask_decoder and mask_decoder_lora exclude each other. Name one.")
         return trainable
+
+    @field_validator("frozen")
+    @classmethod
+    def _can_be_attached_frozen(cls, frozen: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := [name for name in frozen if name not in FROZEN_GROUPS]:
+            raise ValueError(
+                f"{', '.join(unknown)} cannot be attached frozen. Known: "
+                f"{', '.join(FROZEN_GROUPS)}. What is not in lora.trainable stays as it is anyway."
+            )
+        return frozen
+
+
+def groups_of(model: Sa2VA, settings: LoraSettings) -> tuple[str, ...]:
+    """Return the groups that learn in a model: those asked for, less a connector it does not have.
+
+    A preset can so ask every family for its connector.
+
+    Args:
+        model: The base, with or without adapters.
+        settings: What should learn.
+
+    Raises:
+        NoTargetError: If nothing is left.
+    """
+    names = {name for name, _ in model.named_modules()}
+    absent = "connector" in settings.trainable and _BLOCKS["connector"] not in names
+    groups = tuple(name for name in settings.trainable if not (absent and name == "connector"))
+    if not groups:
+        raise NoTargetError(
+            group="connector",
+            what="this base has none to open (what joins image and language there is a part of the "
+            "frozen image encoder), so nothing would learn.",
+            cure="Name another group in lora.trainable, mllm_lora for instance.",
+        )
+    return groups
 
 
 def attach(model: Sa2VA, settings: LoraSettings) -> PeftModel:
@@ -73,6 +125,7 @@ def attach(model: Sa2VA, settings: LoraSettings) -> PeftModel:
     Raises:
         NoTargetError: If a pattern matches no module.
     """
+    groups = groups_of(model, settings)
     patterns = _patterns(model, settings)
     _check_patterns(model, patterns)
     own_scale = "grounding_lora" in patterns
@@ -83,13 +136,15 @@ def attach(model: Sa2VA, settings: LoraSettings) -> PeftModel:
         target_modules="|".join(patterns.values()),
         rank_pattern={_GROUNDING: settings.grounding_rank} if own_scale else {},
         alpha_pattern={_GROUNDING: settings.grounding_alpha} if own_scale else {},
-        modules_to_save=[_BLOCKS[g] for g in settings.trainable if g in _BLOCKS] or None,
+        modules_to_save=[_BLOCKS[g] for g in groups if g in _BLOCKS] or None,
+        trainable_token_indices=_token_rows(model) if "seg_token" in groups else None,
         use_dora=settings.use_dora,
         use_rslora=settings.use_rslora,
         inference_mode=False,
     )
     peft_model = get_peft_model(model, config)
-    set_trainable(peft_model, settings.trainable)
+    _tie_rows(peft_model)
+    set_trainable(peft_model, groups)
     return peft_model
 
 
@@ -101,23 +156,6 @@ def set_trainable(model: nn.Module, trainable: Sequence[str]) -> None:
         param.requires_grad_(learns)
         if learns:
             param.data = param.data.float()
-
-
-def trainable_groups(model: nn.Module) -> dict[str, dict[str, Parameter]]:
-    """Return the weights that learn, by group and name."""
-    groups: dict[str, dict[str, Parameter]] = {}
-    for name, param in model.named_parameters():
-        if param.requires_grad:
-            groups.setdefault(group_of(name) or "other", {})[name] = param
-    return groups
-
-
-def group_of(name: str) -> str | None:
-    """Return the trainable group a parameter belongs to, or None."""
-    for group, pattern in GROUPS.items():
-        if re.search(pattern, name):
-            return group
-    return None
 
 
 def save_adapter(model: PeftModel, path: Path) -> None:
@@ -169,23 +207,50 @@ def load_adapter(model: Sa2VA, path: Path) -> PeftModel:
     absent = [str(w.message) for w in caught if "missing adapter keys" in str(w.message)]
     if absent:
         raise ValueError(f"{path}: the adapter is incomplete. {absent[0][:200]} Copy it again.")
+    _tie_rows(loaded)
     set_trainable(loaded, ())
     return loaded
 
 
 def _patterns(model: Sa2VA, settings: LoraSettings) -> dict[str, str]:
-    """Return, for each LoRA group that is asked for, the pattern of the modules it goes into.
+    """Return, for each LoRA group that is attached, the pattern of the modules it goes into.
 
-    peft wants one at least: where only whole blocks learn, the language model's stays frozen at
+    peft wants one at least: where nothing learns by LoRA, the language model's stays frozen at
         zero.
     """
     known = {
-        "mllm_lora": rf"mllm\.{settings.target_modules or model.family.attention}",
+        "mllm_lora": rf"mllm\.(?:{settings.target_modules or _LINEARS[settings.linears]})",
         "grounding_lora": _GROUNDING,
         "mask_decoder_lora": r"grounding\.mask_decoder\..*\.(q|k|v)_proj",
+        "memory_lora": r"grounding\.memory_attention\..*\.(q|k|v)_proj",
     }
-    wanted = [group for group in settings.trainable if group in known] or ["mllm_lora"]
-    return {group: known[group] for group in wanted}
+    frozen = settings.frozen if hasattr(model.grounding, "memory_attention") else ()
+    wanted = [g for g in settings.trainable if g in known] or ["mllm_lora"]
+    return {group: known[group] for group in (*wanted, *frozen)}
+
+
+def _token_rows(model: Sa2VA) -> dict[str, list[int]]:
+    """Return the rows of `[SEG]` by matrix; one matrix where the text head is the embedding."""
+    tied = model.get_submodule(_HEAD).weight is model.get_submodule(_EMBEDDING).weight
+    return {name: [model.seg_token_id] for name in ([_EMBEDDING] if tied else [_EMBEDDING, _HEAD])}
+
+
+def _tie_rows(model: PeftModel) -> None:
+    """Let a text head that is the embedding itself use the rows that learn in the embedding.
+
+    peft does so where it is told of the tie by the model's own configuration. Without it, merging
+    would write the rows into a matrix that had been without them in the head.
+    """
+    rows = model.peft_config["default"].trainable_token_indices or {}
+    if _EMBEDDING not in rows or _HEAD in rows:
+        return
+    base = model.get_base_model()
+    base.mllm.lm_head = TrainableTokensWrapper(
+        base.mllm.lm_head,
+        "default",
+        token_indices=rows[_EMBEDDING],
+        tied_adapter=base.get_submodule(_EMBEDDING).token_adapter,
+    )
 
 
 def _check_patterns(model: Sa2VA, patterns: dict[str, str]) -> None:
@@ -197,7 +262,7 @@ def _check_patterns(model: Sa2VA, patterns: dict[str, str]) -> None:
                 group=group,
                 what=f"no module matches '{pattern}', so nothing in it could learn. Modules are "
                 f"named like {_example(names)}.",
-                cure="Change lora.target_modules, or leave it out for q, k, v and o."
+                cure="Change lora.target_modules, or leave it out for lora.linears."
                 if own
                 else "Take it out of lora.trainable.",
             )
@@ -211,19 +276,23 @@ def _example(names: Sequence[str]) -> str:
 
 WEIGHTS_NAME = "adapter_model.safetensors"
 CONFIG_NAME = "adapter_config.json"
+_ATTENTION = r"self_attn\.(q|k|v|o)_proj"
+_LINEARS = {
+    "attention": rf"model\.language_model\.layers\.\d+\.{_ATTENTION}",
+    "all": rf"model\.language_model\.layers\.\d+\.({_ATTENTION}|mlp\.(gate|up|down)_proj)",
+}
 _GROUNDING = (
     r"grounding\.vision_encoder\."
     r"(backbone\..*\.(qkv|proj|proj_in|proj_out)|neck\.convs\.\d+)"
 )
-_BLOCKS = {"projector": "seg_projector", "mask_decoder": "mask_decoder"}
+# peft goes by the end of a module's name, so each is one that no other module's ends with
+_BLOCKS = {
+    "projector": "seg_projector",
+    "mask_decoder": "mask_decoder",
+    "connector": "mllm.model.multi_modal_projector",
+}
+_EMBEDDING = "mllm.model.language_model.embed_tokens"
+_HEAD = "mllm.lm_head"
 _UNREACHABLE = re.compile(
     r"iou_prediction_head|pred_obj_score_head|output_hypernetworks_mlps\.0\.|k_proj\.bias$"
 )
-
-GROUPS: dict[str, str] = {
-    "mllm_lora": r"\bmllm\..*\.lora_",
-    "grounding_lora": r"\bgrounding\.vision_encoder\..*\.lora_",
-    "mask_decoder_lora": r"\bgrounding\.mask_decoder\..*\.lora_",
-    "projector": r"\bseg_projector\.modules_to_save\.",
-    "mask_decoder": r"\bgrounding\.mask_decoder\.modules_to_save\.",
-}

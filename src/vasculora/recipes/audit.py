@@ -23,12 +23,13 @@ from vasculora.engine.audit.report import COLUMNS, AuditReport, Cut
 from vasculora.engine.audit.sentence import audit_sentence
 from vasculora.engine.loader import EpochLoader
 from vasculora.engine.trainer import Trainer
-from vasculora.model.lora import GROUPS
+from vasculora.model.groups import GROUPS
+from vasculora.model.lora import groups_of
 from vasculora.model.modes import in_mode
 from vasculora.model.pretrained import OpenedModel
 from vasculora.recipes.config import FinetuneConfig
 from vasculora.recipes.run_folder import AUDIT_NAME, choose_split, read_data, refuse_inside
-from vasculora.recipes.setup import build_trainer, open_base, samples_of
+from vasculora.recipes.setup import build_trainer, open_base, samples_of, tell_attached
 
 TITLE = "What learns, on one real batch"
 NUM_ASKED = 2
@@ -68,6 +69,7 @@ def _audit(config: FinetuneConfig, report: Report) -> AuditReport:
         trainer, loader = build_trainer(config, opened, train_data, accelerator)
     except NoTargetError as fault:
         return AuditReport(groups=(), cuts=(_no_target(fault),))
+    tell_attached(opened, config.lora, report)
     return audit_first_batch(config, opened, trainer, loader, train_data)
 
 
@@ -89,6 +91,7 @@ def audit_first_batch(
         loader: Its batches.
         train_data: Its samples.
     """
+    trainable = groups_of(opened.model, config.lora)
     generators = rng_state()  # a loader draws a seed for its workers
     batch = next(iter(loader.epoch(0)))
     restore_rng_state(generators)
@@ -97,11 +100,11 @@ def audit_first_batch(
             trainer.model,
             lambda: trainer.loss(batch),
             optimizer=trainer.optimizer,
-            groups={name: GROUPS[name] for name in config.lora.trainable},
+            groups={name: GROUPS[name] for name in trainable},
         )
     asked, other = ask_twice(opened, train_data)
     with trainer.accelerator.autocast():
-        numbers, cuts = audit_sentence(opened.model, asked, other, trainable=config.lora.trainable)
+        numbers, cuts = audit_sentence(opened.model, asked, other, trainable=trainable)
     return replace(found, sentence=numbers, cuts=(*_in_our_words(found.cuts, config), *cuts))
 
 

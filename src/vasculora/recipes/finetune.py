@@ -33,7 +33,7 @@ from vasculora.engine.evaluator import Evaluation
 from vasculora.engine.loader import EpochLoader
 from vasculora.engine.tracker import Tracker
 from vasculora.engine.trainer import EpochStats, Trainer
-from vasculora.model.lora import save_adapter
+from vasculora.model.lora import groups_of, save_adapter
 from vasculora.model.predictor import Predictor
 from vasculora.model.pretrained import ADAPTER_NAME, Memory, OpenedModel, write_memory
 from vasculora.recipes.audit import audit_first_batch, show, show_table
@@ -49,7 +49,7 @@ from vasculora.recipes.run_folder import (
     read_data,
     write_settings,
 )
-from vasculora.recipes.setup import build_trainer, open_base, samples_of
+from vasculora.recipes.setup import build_trainer, open_base, samples_of, tell_attached
 from vasculora.recipes.watch import build_sentinel
 
 
@@ -103,6 +103,7 @@ def finetune(
     run = _prepare(config, out, accelerator, report, resume=resume, command=command)
     checkpoint = _read_checkpoint(run) if resume else None
     trainer, loader = build_trainer(config, run.opened, run.train_data, accelerator)
+    tell_attached(run.opened, config.lora, report)
     trainer.sentinel = build_sentinel(
         config, run.opened, run.val_data, trainer.optimizer, warn=report.warn
     )
@@ -231,7 +232,7 @@ def _memory(run: Run) -> Memory:
         prompt=run.opened.processor.prompt,
         base=run.opened.name,
         fingerprint=run.opened.fingerprint,
-        trainable=run.config.lora.trainable,
+        trainable=groups_of(run.opened.model, run.config.lora),
     )
 
 

@@ -18,7 +18,8 @@ from vasculora.engine.loader import EpochLoader
 from vasculora.engine.optim import build_optimizer, build_schedule
 from vasculora.engine.trainer import Trainer
 from vasculora.losses.objective import Objective
-from vasculora.model.lora import attach, trainable_groups
+from vasculora.model.groups import count_groups, trainable_groups
+from vasculora.model.lora import LoraSettings, attach, groups_of
 from vasculora.model.pretrained import OpenedModel, open_model
 from vasculora.model.prompts import PromptConfig
 from vasculora.recipes.config import FinetuneConfig
@@ -82,3 +83,35 @@ def build_trainer(
         max_grad_norm=config.trainer.max_grad_norm,
     )
     return trainer, loader
+
+
+def tell_attached(opened: OpenedModel, settings: LoraSettings, report: Report) -> None:
+    """Say how many weights were attached, how many learn, and why where it is not all of them.
+
+    Args:
+        opened: The base, with the adapters on it.
+        settings: What was asked for.
+        report: Where it is said.
+    """
+    counts = count_groups(opened.model)
+    lora = [group for group in counts.attached if group.endswith("_lora")]
+    num_attached = sum(counts.attached[group] for group in lora)
+    num_learning = sum(counts.trainable[group] for group in lora)
+    reasons = "; ".join(
+        f"{group} {counts.attached[group]:,} stays frozen: {_WHY_FROZEN[group]}"
+        for group in lora
+        if not counts.trainable[group]
+    )
+    text = f"LoRA: {num_attached:,} weights attached, {num_learning:,} learn"
+    text += f" ({reasons})." if reasons else "."
+    whole = [f"{group} {n:,}" for group, n in counts.trainable.items() if group not in lora]
+    report.note(f"{text} Without LoRA learn: {', '.join(whole)}." if whole else text)
+    for group in settings.trainable:
+        if group not in groups_of(opened.model, settings):
+            report.note(f"{group} is left out: this base has none to open.")
+
+
+_WHY_FROZEN = {
+    "memory_lora": "a single image never runs it",
+    "mllm_lora": "it is zero, and there only because peft needs one",
+}

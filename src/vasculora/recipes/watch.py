@@ -7,7 +7,7 @@ from torch.optim import Optimizer
 from vasculora.core.runtime import autocast
 from vasculora.data.dataset import VesselDataset
 from vasculora.engine.sentinel import Sentinel
-from vasculora.model.lora import trainable_groups
+from vasculora.model.groups import trainable_groups
 from vasculora.model.pretrained import OpenedModel
 from vasculora.model.sensitivity import measure_sensitivity
 from vasculora.recipes.audit import ask_twice

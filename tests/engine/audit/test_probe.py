@@ -12,7 +12,8 @@ from vasculora import audit_gradients
 from vasculora.core.errors import CannotLearnError, DeadGradientError
 from vasculora.core.runtime import set_seed
 from vasculora.losses.objective import Objective, ObjectiveConfig
-from vasculora.model.lora import GROUPS, LoraSettings, attach, trainable_groups
+from vasculora.model.groups import GROUPS, trainable_groups
+from vasculora.model.lora import LoraSettings, attach
 
 EVERYTHING = ("mllm_lora", "projector", "mask_decoder", "grounding_lora")
 PATTERNS = {name: GROUPS[name] for name in EVERYTHING}

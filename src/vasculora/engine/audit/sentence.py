@@ -22,7 +22,7 @@ SAME_BELOW = 1e-3
 """Relative change of the prompt embedding from phrase to phrase, below which they are one to the
 model: 0.06 to 1.4 in the same models, 0.01 to 0.1 where the decoder is deaf, and exactly 0 where
 the projector is."""
-NEEDS_THE_SENTENCE = frozenset({"mllm_lora", "projector"})
+NEEDS_THE_SENTENCE = frozenset({"mllm_lora", "projector", "connector", "seg_token"})
 """Groups that work through the prompt embedding alone."""
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from vasculora.core.types import Batch, Output
 from vasculora.losses.objective import Objective
 from vasculora.model.grounding import best_candidate, decode_masks, encode_image
-from vasculora.model.lora import GROUPS, trainable_groups
+from vasculora.model.groups import GROUPS, trainable_groups
 from vasculora.model.sa2va import Sa2VA
 
 
