@@ -24,7 +24,8 @@ install_import_hook(
 from vasculora.core.runtime import set_seed
 from vasculora.data.synthetic.export import write_dataset
 from vasculora.data.synthetic.styles import all_phrases, draw_case
-from vasculora.model.pretrained import Memory, open_model, write_memory
+from vasculora.model.memory import Memory, write_memory
+from vasculora.model.pretrained import open_model
 from vasculora.model.prompts import PromptConfig
 from vasculora.model.scratch import (
     ArchitectureConfig,

@@ -5,6 +5,7 @@ from PIL import Image
 from pydantic import ValidationError
 from safetensors.torch import load_file
 from tests.conftest import draw
+from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
 from vasculora.core.types import Output, Sample
@@ -76,7 +77,7 @@ def test_padding_is_on_the_right_and_masked(opened):
     short = int(batch.attention_mask[0].sum())
     assert short < batch.input_ids.shape[1]
     assert batch.attention_mask[0].tolist() == [1] * short + [0] * (len(batch.labels[0]) - short)
-    assert (batch.input_ids[0, short:] == opened.processor.pad_id).all()
+    assert (batch.input_ids[0, short:] == opened.processor.stop.pad_id).all()
     assert (batch.labels[0, short:] == IGNORED).all()
 
 
@@ -126,11 +127,27 @@ def test_a_text_that_is_too_long_is_refused_with_its_case(opened):
         door(opened, turns="joined", max_length=64).batch([long])
 
 
-def test_a_tokenizer_without_seg_is_refused(opened):
-    tokenizer = opened.processor.tokenizer
-    prompt = opened.processor.prompt.model_copy(update={"template": "vicuna"})
-    with pytest.raises(ValueError, match="does not know </s>"):
-        Processor(tokenizer, opened.processor.config, prompt)
+def test_a_tokenizer_without_its_marks_is_refused(opened):
+    config, prompt = opened.processor.config, opened.processor.prompt
+    bare = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.BPE({"[UNK]": 0, "a": 1}, [], unk_token="[UNK]")),
+        unk_token="[UNK]",
+        eos_token="a",
+    )
+    with pytest.raises(ValueError, match=r"does not know \[SEG\]. Use the tokenizer that came"):
+        Processor(bare, config, prompt)
+    bare.add_tokens("[SEG]")
+    with pytest.raises(ValueError, match=r"does not know <IMG_CONTEXT>"):
+        Processor(bare, config, prompt)
+
+
+def test_an_end_mark_that_is_no_token_is_a_stop_word(opened):
+    prompt = opened.processor.prompt.model_copy(update={"template": "phi3_chat"})
+    processor = Processor(opened.processor.tokenizer, opened.processor.config, prompt)
+    assert processor.stop.words == ("<|end|>",)
+    assert len(processor.tokenizer.encode("<|end|>")) > 1
+    labels = processor.batch([draw("xray", 0)]).labels[0]
+    assert processor.tokenizer.decode(labels[labels != IGNORED]).endswith("[SEG].<|end|>")
 
 
 def test_settings_refuse_what_they_do_not_know():
@@ -153,7 +170,7 @@ def test_predictions_by_hand(opened):
         text_logits=torch.zeros(0, 5),
         text_labels=torch.zeros(0, dtype=torch.long),
     )
-    seg, stop = opened.processor.seg_id, opened.processor.stop_id
+    seg, stop = opened.processor.seg_id, opened.processor.stop.ids[0]
     spoken = [[stop], [seg, seg, stop], [seg, stop]]
     nothing, both, empty = opened.processor.predictions(
         prompts, spoken, output, torch.tensor([1, 1, 2])

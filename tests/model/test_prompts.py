@@ -91,7 +91,7 @@ def test_braces_and_comparisons_are_ordinary_text():
         ({"answer": "Sure."}, r"must hold \[SEG\] once"),
         ({"answer": "[SEG] and [SEG]"}, r"must hold \[SEG\] once"),
         ({"template": "llama"}, "unknown template 'llama'. Known: qwen_chat"),
-        ({"system": "You are"}, "Extra inputs"),
+        ({"sytem": "You are"}, "Extra inputs"),
     ],
 )
 def test_words_that_cannot_work_are_refused(setting, message):

@@ -6,10 +6,17 @@ asks which one it is. A family arrives with a row here and a tiny configuration 
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import InternVLConfig, InternVLForConditionalGeneration, PreTrainedModel
+from transformers import (
+    InternVLConfig,
+    InternVLForConditionalGeneration,
+    PreTrainedModel,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+)
 from transformers.configuration_utils import PretrainedConfig
 
 from vasculora.core.types import Batch
@@ -25,7 +32,7 @@ class Family:
         image_token: The token whose embedding an image feature replaces.
         image_open: Text before an image's tokens.
         image_close: Text after them.
-        attention: Pattern of the language model's attention linears, below the model.
+        image_first: Whether an image stands before all text (Qwen) or where `<image>` says.
         state_before_norm: Whether the `[SEG]` state is read before the final norm (Qwen3-VL) or
             after it (all others).
     """
@@ -35,7 +42,7 @@ class Family:
     image_token: str
     image_open: str
     image_close: str
-    attention: str
+    image_first: bool
     state_before_norm: bool
 
 
@@ -78,10 +85,7 @@ def token_states(
         hook = language_model.norm.register_forward_pre_hook(lambda _, args: before.append(args[0]))
     try:
         after = mllm.model(
-            input_ids=batch.input_ids,
-            attention_mask=batch.attention_mask,
-            pixel_values=batch.mllm_pixels.to(mllm.dtype),
-            use_cache=False,
+            **model_inputs(mllm, batch, batch.input_ids, batch.attention_mask), use_cache=False
         ).last_hidden_state
     finally:
         if hook is not None:
@@ -89,44 +93,21 @@ def token_states(
     return (before[0] if before else after), after
 
 
-@torch.no_grad()
-def decode_greedily(
-    mllm: PreTrainedModel, batch: Batch, *, max_new_tokens: int, stop_id: int, pad_id: int
-) -> list[Int[Tensor, " t"]]:
-    """Return what the model answers to each prompt: new tokens only, the stop token included.
-
-    Args:
-        mllm: The language-vision model.
-        batch: Prompts without answers, padded on the right.
-        max_new_tokens: Longest answer.
-        stop_id: Token that ends an answer.
-        pad_id: Token to pad with.
-    """
-    lengths = batch.attention_mask.sum(dim=1).tolist()
-    longest = max(lengths)
-    prompts = batch.input_ids.new_full((batch.num_images, longest), pad_id)
-    mask = torch.zeros_like(prompts)
-    for row, length in enumerate(
-        lengths
-    ):  # a decoder continues at the right, so padding moves to the left
-        prompts[row, longest - length :] = batch.input_ids[row, :length]
-        mask[row, longest - length :] = 1
-    sequences = mllm.generate(
-        input_ids=prompts,
-        attention_mask=mask,
-        pixel_values=batch.mllm_pixels.to(mllm.dtype),
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        eos_token_id=stop_id,
-        pad_token_id=pad_id,
-    )
-    return [_until(answer, stop_id) for answer in sequences[:, longest:]]
-
-
-def _until(tokens: Int[Tensor, " t"], stop_id: int) -> Int[Tensor, " u"]:
-    """Return the tokens up to and with the first stop token."""
-    stops = (tokens == stop_id).nonzero()
-    return tokens[: int(stops[0]) + 1] if len(stops) else tokens
+def model_inputs(
+    mllm: PreTrainedModel,
+    batch: Batch,
+    input_ids: Int[Tensor, "s t"],
+    attention_mask: Int[Tensor, "s t"],
+) -> dict[str, Tensor]:
+    """Return what transformers calls the tokens and images of a batch, padded on either side."""
+    inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+    if len(batch.mllm_pixels):
+        inputs["pixel_values"] = batch.mllm_pixels.to(mllm.dtype)
+    if batch.mllm_grid is not None and len(batch.mllm_grid):
+        inputs["image_grid_thw"] = batch.mllm_grid
+        # rotary positions have rows and columns where a token stands for a patch
+        inputs["mm_token_type_ids"] = (input_ids == mllm.config.image_token_id).int()
+    return inputs
 
 
 FAMILIES: dict[str, Family] = {
@@ -136,7 +117,25 @@ FAMILIES: dict[str, Family] = {
         image_token="<IMG_CONTEXT>",
         image_open="<img>",
         image_close="</img>",
-        attention=r"model\.language_model\.layers\.\d+\.self_attn\.(q|k|v|o)_proj",
+        image_first=False,
         state_before_norm=False,
+    ),
+    "qwen2_5_vl": Family(
+        config_class=Qwen2_5_VLConfig,
+        model_class=Qwen2_5_VLForConditionalGeneration,
+        image_token="<|image_pad|>",
+        image_open="<|vision_start|>",
+        image_close="<|vision_end|>",
+        image_first=True,
+        state_before_norm=False,
+    ),
+    "qwen3_vl": Family(
+        config_class=Qwen3VLConfig,
+        model_class=Qwen3VLForConditionalGeneration,
+        image_token="<|image_pad|>",
+        image_open="<|vision_start|>",
+        image_close="<|vision_end|>",
+        image_first=True,
+        state_before_norm=True,
     ),
 }

@@ -6,16 +6,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image
 
-from vasculora.core.io import read_image
 from vasculora.core.runtime import autocast, pick_device, pick_dtype
 from vasculora.core.types import Prediction
+from vasculora.model.images import Picture, to_rgb
 from vasculora.model.pretrained import OpenedModel, open_model
 from vasculora.model.processor import Processor
 from vasculora.model.sa2va import Sa2VA
-
-Picture = Image.Image | Path | str | np.ndarray
 
 
 class Predictor:
@@ -85,26 +82,7 @@ class Predictor:
             answers, output, image_index = self.model.generate(
                 prompts,
                 max_new_tokens=self.processor.config.max_new_tokens,
-                stop_id=self.processor.stop_id,
-                pad_id=self.processor.pad_id,
+                stop=self.processor.stop,
             )
         self.model.train(was_training)
         return self.processor.predictions(prompts, answers, output, image_index)
-
-
-def to_rgb(image: Picture) -> UInt8[np.ndarray, "h w 3"]:
-    """Return a picture as an RGB array.
-
-    Raises:
-        ValueError: If an array is not uint8 of shape (h, w) or (h, w, 3).
-    """
-    if isinstance(image, Path | str):
-        return read_image(Path(image))
-    if isinstance(image, Image.Image):
-        return np.asarray(image.convert("RGB"))
-    if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
-        raise ValueError(
-            f"expected an image of dtype uint8 and shape (h, w) or (h, w, 3), got {image.dtype} "
-            f"{image.shape}. Scale it to 0-255 and convert it with .astype('uint8')."
-        )
-    return image if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2)

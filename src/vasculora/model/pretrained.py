@@ -7,42 +7,25 @@ adapter into it; so a run can itself be fine-tuned or be the base of another.
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
 
-from vasculora.core.io import write_json
+from vasculora.model.base import CONFIG_NAME, NANO, find_folder, read_base
 from vasculora.model.lora import load_adapter
+from vasculora.model.memory import MEMORY_NAME, Memory, read_memory
+from vasculora.model.official.config import OfficialConfig
+from vasculora.model.official.weights import weight_files
 from vasculora.model.processor import Processor, ProcessorConfig
 from vasculora.model.prompts import PromptConfig
-from vasculora.model.sa2va import CONFIG_NAME, WEIGHTS_NAME, Sa2VA, read_model_config
+from vasculora.model.sa2va import Sa2VA
 
-MEMORY_NAME = "vasculora.json"
 ADAPTER_NAME = "adapter"
 DEFAULTS_NAME = "finetune.yaml"
-NANO = "nano"
-_NANO_DIR = Path(__file__).parent.parent / "assets" / NANO
 _NUM_PROBES = 64
 _PROBE_BYTES = 4096
-
-
-class Memory(BaseModel):
-    """What is remembered beside weights, for the day they are used."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    processor: ProcessorConfig
-    """How pictures become tensors, and the threshold."""
-    prompt: PromptConfig
-    """The words around a phrase."""
-    base: str | None = None
-    """Of an adapter: the model it was trained on."""
-    fingerprint: str | None = None
-    """Of an adapter: the base's fingerprint when it was trained."""
-    trainable: tuple[str, ...] = ()
-    """Of an adapter: the groups that learnt."""
 
 
 @dataclass(frozen=True)
@@ -71,46 +54,35 @@ class OpenedModel:
 
 
 def open_model(
-    name: str | Path, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    name: str | Path,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    official: OfficialConfig = OfficialConfig(),  # noqa: B008 - frozen
 ) -> OpenedModel:
     """Return the model a user named.
 
     Args:
-        name: `nano`, a base's folder, or a run's folder.
+        name: `nano`, a base's folder, a run's folder, or `hf://ORG/NAME`.
         device: Where to put it.
         dtype: Number format of its weights.
+        official: How an official checkpoint is read.
 
     Raises:
         FileNotFoundError: If there is no model of that name.
         ValueError: If files are damaged, or an adapter's base has changed.
     """
-    folder = _folder(name)
+    folder = find_folder(name)
     if (folder / ADAPTER_NAME).is_dir():
-        return _open_run(folder, device=device, dtype=dtype)
-    read_model_config(folder)  # says what the folder is, before anything else of it is missed
-    memory = read_memory(folder)
+        return _open_run(folder, device=device, dtype=dtype, official=official)
+    base = read_base(folder, official)
     return OpenedModel(
         name=NANO if str(name) == NANO else str(folder.resolve()),
-        model=Sa2VA.from_pretrained(folder, dtype=dtype, device=device),
-        processor=Processor.from_pretrained(folder, memory.processor, memory.prompt),
-        memory=memory,
-        fingerprint=_fingerprint(folder, (CONFIG_NAME, WEIGHTS_NAME)),
+        model=Sa2VA.of(base, dtype=dtype, device=torch.device(device)),
+        processor=base.processor,
+        memory=base.memory,
+        fingerprint=_fingerprint([folder / CONFIG_NAME, *weight_files(folder)]),
     )
-
-
-def read_memory(folder: Path) -> Memory:
-    """Return what is remembered in a base's or an adapter's folder."""
-    path = folder / MEMORY_NAME
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} is missing: the folder was not written completely. Copy it again."
-        )
-    try:
-        return Memory.model_validate_json(path.read_text())
-    except ValidationError as cause:
-        first = cause.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"{path}: {where}: {first['msg']}. Copy the file again.") from cause
 
 
 def defaults_path(name: str | Path) -> Path | None:
@@ -119,7 +91,7 @@ def defaults_path(name: str | Path) -> Path | None:
     Raises:
         FileNotFoundError: If there is no model of that name.
     """
-    folder = _folder(name)
+    folder = find_folder(name)
     if (folder / ADAPTER_NAME).is_dir():
         base = read_memory(folder / ADAPTER_NAME).base
         return None if base is None else defaults_path(base)
@@ -127,21 +99,19 @@ def defaults_path(name: str | Path) -> Path | None:
     return path if path.is_file() else None
 
 
-def _folder(name: str | Path) -> Path:
-    folder = _NANO_DIR if str(name) == NANO else Path(name)
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"{name}: no such model. Give `nano`, a base model's folder or a run's folder."
+def _open_run(
+    folder: Path, *, device: torch.device | str, dtype: torch.dtype, official: OfficialConfig
+) -> OpenedModel:
+    if official != OfficialConfig():
+        raise ValueError(
+            f"{folder}: sam2, min_pixels and max_pixels are for official checkpoints; this run "
+            "remembers how its base was read. Leave them out."
         )
-    return folder
-
-
-def _open_run(folder: Path, *, device: torch.device | str, dtype: torch.dtype) -> OpenedModel:
     adapter = folder / ADAPTER_NAME
     memory = read_memory(adapter)
     if memory.base is None:
         raise ValueError(f"{adapter / MEMORY_NAME}: names no base. Copy the run again.")
-    base = open_model(memory.base, device=device, dtype=dtype)
+    base = open_model(memory.base, device=device, dtype=dtype, official=memory.official)
     if base.fingerprint != memory.fingerprint:
         raise ValueError(
             f"{adapter}: the adapter was trained on {memory.base} with fingerprint "
@@ -149,33 +119,31 @@ def _open_run(folder: Path, *, device: torch.device | str, dtype: torch.dtype) -
             "Restore that base, or fine-tune again on this one."
         )
     model = load_adapter(base.model, adapter).merge_and_unload().eval()
-    adapter_print = _fingerprint(adapter, ("adapter_config.json", "adapter_model.safetensors"))
+    adapter_print = _fingerprint(
+        [adapter / "adapter_config.json", adapter / "adapter_model.safetensors"]
+    )
+    opened = base.with_settings(processor=memory.processor, prompt=memory.prompt)
+    model.processor = opened.processor
     return replace(
-        base.with_settings(processor=memory.processor, prompt=memory.prompt),
+        opened,
         name=str(folder.resolve()),
         model=model,
         fingerprint=hashlib.sha256((base.fingerprint + adapter_print).encode()).hexdigest()[:16],
     )
 
 
-def _fingerprint(folder: Path, names: tuple[str, ...]) -> str:
+def _fingerprint(paths: Sequence[Path]) -> str:
     """Return a short digest of files: their sizes and evenly spread samples of their bytes.
 
     Reading all of a 16 GB base would cost a minute each time; another fine-tune of the same base
     differs in every sample.
     """
     digest = hashlib.sha256()
-    for name in names:
-        path = folder / name
+    for path in paths:
         size = path.stat().st_size
-        digest.update(f"{name}:{size}".encode())
+        digest.update(f"{path.name}:{size}".encode())
         with path.open("rb") as file:
             for probe in range(_NUM_PROBES):
                 file.seek(size * probe // _NUM_PROBES)
                 digest.update(file.read(_PROBE_BYTES))
     return digest.hexdigest()[:16]
-
-
-def write_memory(folder: Path, memory: Memory) -> None:
-    """Write what is remembered into a folder."""
-    write_json(folder / MEMORY_NAME, memory.model_dump(mode="json", exclude_none=True))

@@ -12,19 +12,18 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
-from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers import GotOcr2ImageProcessorPil, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from vasculora.core.geometry import area_shares, upsample_logits
 from vasculora.core.types import Batch, Output, Prediction, Sample
+from vasculora.model.decoding import Stop
+from vasculora.model.images import MllmImage, Numerics, PatchConfig, Patcher, Tiler, sam_square
 from vasculora.model.mllm import find_family
-from vasculora.model.prompts import SEG_TOKEN, TEMPLATES, PromptConfig, build_turns
+from vasculora.model.prompts import SEG_TOKEN, TEMPLATES, PromptConfig, build_chat, build_turns
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 IGNORED = -100
 """Label of a token that carries no text loss."""
 
@@ -42,10 +41,15 @@ class ProcessorConfig(BaseModel):
     """Tokens that one tile becomes."""
     max_tiles: int = Field(default=12, ge=1)
     """Most tiles an image is cut into, beside its thumbnail."""
+    patches: PatchConfig | None = None
+    """Patches instead of tiles, for families that take an image at its own shape."""
     sam_size: int = Field(default=1024, ge=32)
     """Side of SAM 2's square input, in pixels."""
     mask_size: int = Field(default=256, ge=8)
     """Side of the mask decoder's grid, in cells."""
+    numerics: Numerics = "float32"
+    """SAM 2's normalisation: exact constants (`float32`, as in the official training) or rounded to
+    bfloat16 (`official`, as in the official prediction)."""
     turns: Literal["joined", "separate"] = "joined"
     """Phrases of one image: turns of one conversation (official; its tokens are paid once), or a
     conversation each (as in use)."""
@@ -76,16 +80,25 @@ class Processor:
         self.config = config
         self.prompt = prompt
         self._family = find_family(config.family)
-        self._tiler = GotOcr2ImageProcessorPil(
-            size={"height": config.tile_size, "width": config.tile_size},
-            crop_to_patches=config.max_tiles > 1,
-            max_patches=config.max_tiles,
-            image_mean=IMAGENET_MEAN,
-            image_std=IMAGENET_STD,
+        self._images = (
+            Patcher(config.patches)
+            if config.patches
+            else Tiler(
+                tile_size=config.tile_size,
+                tile_tokens=config.tile_tokens,
+                max_tiles=config.max_tiles,
+            )
         )
+        self._opening = tokenizer.encode("")  # what stands before every text: InternLM2's <s>
         self.seg_id = self._token_id(SEG_TOKEN)
-        self.stop_id = self._token_id(TEMPLATES[prompt.template].suffix)
-        self.pad_id = int(tokenizer.pad_token_id)
+        self.image_id = self._token_id(self._family.image_token)
+        eos_id, pad_id = tokenizer.eos_token_id, tokenizer.pad_token_id
+        self.stop = Stop(
+            ids=(eos_id,),
+            words=TEMPLATES[prompt.template].stop_words,
+            pad_id=eos_id if pad_id is None else pad_id,
+            tokenizer=tokenizer,
+        )
 
     @classmethod
     def from_pretrained(
@@ -148,6 +161,45 @@ class Processor:
             targets=(),
         )
 
+    def chat(self, text: str, image: UInt8[np.ndarray, "h w 3"] | None, *, past: str) -> Batch:
+        """Return one prompt made of a user's own whole text, with or without an image.
+
+        Args:
+            text: What is asked; `<image>` stands for the image.
+            image: RGB, 0 to 255.
+            past: What was said before, formatted.
+
+        Raises:
+            ValueError: If text and past together do not place the image exactly once.
+        """
+        images = [] if image is None else [self._images(image)]
+        prompt = build_chat(
+            text,
+            self.prompt,
+            past=past,
+            image_block=self._block(images[0]) if images else None,
+            image_first=self._family.image_first,
+        )
+        input_ids = torch.tensor(self.tokenizer.encode(prompt))
+        found, wanted = int((input_ids == self.image_id).sum()), sum(i.num_tokens for i in images)
+        if found != wanted:
+            raise ValueError(
+                f"the prompt has places for {found} image tokens, the image has {wanted}. Put "
+                "<image> into text once where an image is given (not where past_text already "
+                "holds its tokens), and nowhere else."
+            )
+        return Batch(
+            case_ids=("image",) * len(images),
+            sizes=() if image is None else ((image.shape[0], image.shape[1]),),
+            input_ids=input_ids[None],
+            attention_mask=torch.ones_like(input_ids)[None],
+            labels=torch.full_like(input_ids, IGNORED)[None],
+            mllm_pixels=torch.cat([i.pixels for i in images]) if images else torch.zeros(0, 1),
+            mllm_grid=_grids(images),
+            sam_pixels=self._squares([] if image is None else [image]),
+            image_index=torch.zeros(0, dtype=torch.long),
+        )
+
     def predictions(
         self,
         prompts: Batch,
@@ -199,9 +251,10 @@ class Processor:
         image_index: Int[Tensor, " n"],
         targets: tuple[Float[Tensor, "_ _"], ...],
     ) -> Batch:
-        tiles = [self._tiles(image) for image in images]
+        seen = [self._images(image) for image in images]
+        shown = [seen[index] for index, _ in conversations]
         texts = [
-            self._encode(case_ids[index], phrases, len(tiles[index]), answered=answered)
+            self._encode(case_ids[index], phrases, seen[index], answered=answered)
             for index, phrases in conversations
         ]
         input_ids = [torch.tensor(ids) for ids, _ in texts]
@@ -210,25 +263,23 @@ class Processor:
         return Batch(
             case_ids=tuple(case_ids),
             sizes=tuple((image.shape[0], image.shape[1]) for image in images),
-            input_ids=pad_sequence(input_ids, batch_first=True, padding_value=self.pad_id),
+            input_ids=pad_sequence(input_ids, batch_first=True, padding_value=self.stop.pad_id),
             attention_mask=pad_sequence(ones, batch_first=True),
             labels=pad_sequence(labels, batch_first=True, padding_value=IGNORED),
-            mllm_pixels=torch.cat([tiles[index] for index, _ in conversations]),
-            sam_pixels=torch.stack([self._sam_pixels(image) for image in images]),
+            mllm_pixels=torch.cat([image.pixels for image in shown]),
+            mllm_grid=_grids(shown),
+            sam_pixels=self._squares(images),
             image_index=image_index,
             targets=targets,
         )
 
     def _encode(
-        self, case_id: str, phrases: Sequence[str], num_tiles: int, *, answered: bool
+        self, case_id: str, phrases: Sequence[str], image: MllmImage, *, answered: bool
     ) -> tuple[list[int], list[int]]:
         """Return one conversation's token ids and labels; only answers are learnt."""
-        family = self._family
-        tokens = family.image_token * self.config.tile_tokens * num_tiles
-        block = f"{family.image_open}{tokens}{family.image_close}"
-        input_ids: list[int] = []
-        labels: list[int] = []
-        for turn in build_turns(phrases, self.prompt, image_block=block):
+        input_ids = list(self._opening)
+        labels = [IGNORED] * len(input_ids)
+        for turn in build_turns(phrases, self.prompt, image_block=self._block(image)):
             prompt = self.tokenizer.encode(turn.prompt, add_special_tokens=False)
             answer = self.tokenizer.encode(turn.answer, add_special_tokens=False)
             answer = answer if answered else []
@@ -241,17 +292,18 @@ class Processor:
             )
         return input_ids, labels
 
-    def _tiles(self, image: UInt8[np.ndarray, "h w 3"]) -> Float[Tensor, "p 3 tile tile"]:
-        pixels = self._tiler(Image.fromarray(image), return_tensors="pt")["pixel_values"]
-        return pixels.flatten(0, -4) if pixels.ndim > 4 else pixels  # type: ignore[no-any-return]
+    def _block(self, image: MllmImage) -> str:
+        """Return the text whose tokens an image's features replace."""
+        family = self._family
+        return family.image_open + family.image_token * image.num_tokens + family.image_close
 
-    def _sam_pixels(self, image: UInt8[np.ndarray, "h w 3"]) -> Float[Tensor, "3 side side"]:
-        side = self.config.sam_size
-        squashed = Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC)
-        scaled = np.asarray(squashed, dtype=np.float32) / 255
-        mean, std = np.array(IMAGENET_MEAN, np.float32), np.array(IMAGENET_STD, np.float32)
-        normalised = (scaled - mean) / std
-        return torch.from_numpy(normalised).permute(2, 0, 1).contiguous()
+    def _squares(
+        self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]
+    ) -> Float[Tensor, "b 3 side side"]:
+        side, numerics = self.config.sam_size, self.config.numerics
+        if not images:
+            return torch.zeros(0, 3, side, side)
+        return torch.stack([sam_square(image, side, numerics=numerics) for image in images])
 
     def _target(self, mask: Bool[np.ndarray, "h w"]) -> Float[Tensor, "_ _"]:
         truth = torch.from_numpy(mask).float()
@@ -264,3 +316,8 @@ class Processor:
                 f"the tokenizer does not know {token}. Use the tokenizer that came with the base."
             )
         return index
+
+
+def _grids(images: Sequence[MllmImage]) -> Int[Tensor, "s 3"] | None:
+    grids = [image.grid for image in images if image.grid is not None]
+    return torch.stack(grids) if grids else None

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict, field_validator
 
 SEG_TOKEN = "[SEG]"
+IMAGE_MARK = "<image>"
+"""Where an image stands in a text that a user writes whole (official scripts)."""
 _SPECIAL = re.compile(r"\[SEG\]|</?\w+>|<\|\w+\|>")
 """What a tokenizer of any family takes for a mark of its own, not for words."""
 
@@ -28,6 +30,8 @@ class PromptConfig(BaseModel):
     """What is trained on; it holds `[SEG]` once."""
     template: str = "qwen_chat"
     """Chat template around question and answer: qwen_chat, internlm2_chat, phi3_chat or vicuna."""
+    system: str = ""
+    """What stands before the first question, marks included: a base's own system turn."""
 
     @field_validator("question")
     @classmethod
@@ -59,13 +63,15 @@ class Template:
 
     Attributes:
         turn: A user turn and the opening of the answer; `{input}` stands for the question.
-        suffix: What ends an answer; trained on, and a stop word when decoding.
+        suffix: What ends an answer; trained on.
         separator: What stands between two turns.
+        stop_words: Texts that end an answer when decoding.
     """
 
     turn: str
     suffix: str
     separator: str
+    stop_words: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -91,10 +97,31 @@ def build_turns(phrases: Sequence[str], config: PromptConfig, *, image_block: st
     turns = []
     for index, phrase in enumerate(phrases):
         question = config.question.replace("{phrase}", _clean(phrase))
-        before, within = ("", f"{image_block}\n") if index == 0 else (template.separator, "")
-        prompt = before + template.turn.format(input=within + question)
+        first = (config.system, f"{image_block}\n")
+        before, within = first if index == 0 else (template.separator, "")
+        prompt = before + template.turn.replace("{input}", within + question)
         turns.append(Turn(prompt=prompt, answer=config.answer + template.suffix))
     return turns
+
+
+def build_chat(
+    text: str, config: PromptConfig, *, past: str, image_block: str | None, image_first: bool
+) -> str:
+    """Return a prompt made of a user's own whole text, as the official model makes it.
+
+    Args:
+        text: What is asked; `<image>` stands for the image.
+        config: Names the template.
+        past: What was said before, formatted, from its first mark to the last answer's end; the
+            image's tokens are in it if it was shown there.
+        image_block: The text whose tokens the image's features replace; None without an image.
+        image_first: Whether the image stands before all text, wherever the mark is.
+    """
+    block = "" if image_block is None or image_block in past else image_block
+    asked = block + text.replace(IMAGE_MARK, "") if image_first else text.replace(IMAGE_MARK, block)
+    # cut, not format: a user's text may hold braces
+    before, after = TEMPLATES[config.template].turn.split("{input}")
+    return (past or config.system) + before + asked + after
 
 
 def _clean(phrase: str) -> str:
@@ -109,17 +136,26 @@ def _clean(phrase: str) -> str:
     return text
 
 
-_CHATML = Template(
-    turn="<|im_start|>user\n{input}<|im_end|>\n<|im_start|>assistant\n",
-    suffix="<|im_end|>",
-    separator="\n",
-)
-
 TEMPLATES: dict[str, Template] = {
-    "qwen_chat": _CHATML,
-    "internlm2_chat": _CHATML,
-    "phi3_chat": Template(
-        turn="<|user|>\n{input}<|end|>\n<|assistant|>\n", suffix="<|end|>", separator="\n"
+    "qwen_chat": Template(
+        turn="<|im_start|>user\n{input}<|im_end|>\n<|im_start|>assistant\n",
+        suffix="<|im_end|>",
+        separator="\n",
+        stop_words=("<|im_end|>", "<|endoftext|>"),
     ),
-    "vicuna": Template(turn="USER: {input} ASSISTANT:", suffix="</s>", separator=""),
+    "internlm2_chat": Template(
+        turn="<|im_start|>user\n{input}<|im_end|>\n<|im_start|>assistant\n",
+        suffix="<|im_end|>",
+        separator="\n",
+        stop_words=("<|im_end|>",),
+    ),
+    "phi3_chat": Template(
+        turn="<|user|>\n{input}<|end|>\n<|assistant|>\n",
+        suffix="<|end|>",
+        separator="\n",
+        stop_words=("<|end|>",),
+    ),
+    "vicuna": Template(
+        turn="USER: {input} ASSISTANT:", suffix="</s>", separator="", stop_words=("</s>",)
+    ),
 }

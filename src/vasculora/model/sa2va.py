@@ -9,26 +9,33 @@ mask in use is computed by the lines that training went through, and a `[SEG]` a
 answer still has its state.
 """
 
-import json
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from accelerate import init_empty_weights
+from safetensors.torch import save
 from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
 
 from vasculora.core.io import write_bytes, write_json
+from vasculora.core.runtime import pick_device, pick_dtype
 from vasculora.core.types import Batch, Output
+from vasculora.model.base import CONFIG_NAME, MODEL_TYPE, Base, find_folder, read_base
+from vasculora.model.decoding import Stop, decode_greedily
 from vasculora.model.grounding import best_candidate, build_grounding, decode_masks, encode_image
-from vasculora.model.mllm import build_mllm, decode_greedily, find_family, token_states
+from vasculora.model.images import Numerics, Picture
+from vasculora.model.memory import Memory, write_memory
+from vasculora.model.mllm import build_mllm, find_family, token_states
+from vasculora.model.modes import in_mode
+from vasculora.model.official.config import OfficialConfig, Sam2Geometry
+from vasculora.model.official.predict_forward import Answer, predict_forward
+from vasculora.model.official.weights import find_weights
+from vasculora.model.placing import place
+from vasculora.model.processor import Processor
 
-CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
-MODEL_TYPE = "vasculora_sa2va"
-_SETTINGS = ("family", "mllm", "grounding", "seg_token_id")
 
 
 class Sa2VA(nn.Module):
@@ -39,6 +46,9 @@ class Sa2VA(nn.Module):
         mllm: Its configuration, as transformers writes it.
         grounding: SAM 2's configuration, as transformers writes it.
         seg_token_id: Id of `[SEG]`.
+
+    Attributes:
+        processor: The checkpoint's own door, where it was loaded from one.
     """
 
     def __init__(
@@ -53,6 +63,7 @@ class Sa2VA(nn.Module):
             "seg_token_id": seg_token_id,
         }
         self.name_or_path = ""  # peft writes it into an adapter's configuration
+        self.processor: Processor | None = None
         self.family = find_family(family)
         self.seg_token_id = seg_token_id
         self.mllm = build_mllm(family, mllm)
@@ -79,7 +90,7 @@ class Sa2VA(nn.Module):
             ValueError: If the tokens hold another number of `[SEG]` than the batch holds masks.
         """
         seg_states, text_states = token_states(self.mllm, self.family, batch)
-        is_seg = batch.input_ids == self.seg_token_id
+        is_seg = batch.labels == self.seg_token_id  # one that is quoted in a question is no answer
         num_seg = int(is_seg.sum())
         if num_seg != batch.num_masks:
             raise ValueError(
@@ -102,42 +113,107 @@ class Sa2VA(nn.Module):
 
     @torch.no_grad()
     def generate(
-        self, prompts: Batch, *, max_new_tokens: int, stop_id: int, pad_id: int
+        self, prompts: Batch, *, max_new_tokens: int, stop: Stop
     ) -> tuple[list[list[int]], Output, Tensor]:
         """Return each image's answer, the masks of all answers, and the image each mask belongs to.
 
         Args:
             prompts: A batch without answers.
             max_new_tokens: Longest answer in tokens.
-            stop_id: Token that ends an answer.
-            pad_id: Token to pad with.
+            stop: Where an answer ends.
         """
-        answers = decode_greedily(
-            self.mllm, prompts, max_new_tokens=max_new_tokens, stop_id=stop_id, pad_id=pad_id
-        )
-        batch = self._answered(prompts, answers, pad_id)
+        answers = self.answer(prompts, max_new_tokens=max_new_tokens, stop=stop)
+        batch = self.answered(prompts, answers, stop.pad_id)
         return [answer.tolist() for answer in answers], self(batch), batch.image_index
 
-    def _answered(self, prompts: Batch, answers: list[Tensor], pad_id: int) -> Batch:
+    def answer(self, prompts: Batch, *, max_new_tokens: int, stop: Stop) -> list[Tensor]:
+        """Return the tokens of each prompt's answer, decoded greedily, without graph or dropout."""
+        with in_mode(self, training=False):
+            return decode_greedily(self.mllm, prompts, max_new_tokens=max_new_tokens, stop=stop)
+
+    def answered(self, prompts: Batch, answers: list[Tensor], pad_id: int) -> Batch:
         """Return the batch that holds each prompt followed by its answer."""
         lengths = prompts.attention_mask.sum(dim=1).tolist()
-        rows = [
-            torch.cat([ids[:length], answer])
-            for ids, length, answer in zip(prompts.input_ids, lengths, answers, strict=True)
+        asked = [ids[:length] for ids, length in zip(prompts.input_ids, lengths, strict=True)]
+        rows = [torch.cat(pair) for pair in zip(asked, answers, strict=True)]
+        labels = [
+            torch.cat([torch.full_like(ids, -100), answer])
+            for ids, answer in zip(asked, answers, strict=True)
         ]
-        input_ids = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad_id)
         ones = [torch.ones_like(row) for row in rows]
-        is_seg = input_ids == self.seg_token_id
+        pad = nn.utils.rnn.pad_sequence
+        padded = pad(labels, batch_first=True, padding_value=-100)
         return replace(
             prompts,
-            input_ids=input_ids,
-            attention_mask=nn.utils.rnn.pad_sequence(ones, batch_first=True),
-            labels=torch.full_like(input_ids, -100),
-            image_index=is_seg.nonzero()[:, 0],
+            input_ids=pad(rows, batch_first=True, padding_value=pad_id),
+            attention_mask=pad(ones, batch_first=True),
+            labels=padded,
+            image_index=(padded == self.seg_token_id).nonzero()[:, 0],
         )
 
+    def predict_forward(
+        self,
+        image: Picture | None = None,
+        video: object = None,
+        text: str | None = None,
+        past_text: str = "",
+        mask_prompts: object = None,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        processor: object = None,
+        return_tensors: bool = False,
+    ) -> Answer:
+        """Return what the model says of an image, and a mask and a probability map a `[SEG]`.
+
+        The official method, under which scripts for it run unchanged. With `return_tensors` and
+        gradients enabled, the maps carry a graph back to every weight on their path, the language
+        model's LoRA included: the answer is decoded without a graph, then read once more.
+
+        Args:
+            image: PIL image, path or uint8 array; None to talk without one.
+            video: Not supported yet.
+            text: What is asked; `<image>` stands for the image.
+            past_text: Earlier turns as they were formatted, image tokens included.
+            mask_prompts: Not supported yet.
+            tokenizer: Instead of the checkpoint's own.
+            processor: Official scripts for Qwen models pass one; its tokenizer is used, while
+                images go through the checkpoint's own sizes, as in the official model.
+            return_tensors: Leave the maps tensors instead of arrays.
+
+        Returns:
+            `prediction` (text), `prediction_masks` (boolean arrays) and `probability_maps` (in
+            [0, 1], float32), each map (1, h, w) at the image's own size.
+
+        Raises:
+            ValueError: If the arguments do not go together, or the model was not loaded from a
+                checkpoint.
+        """
+        return predict_forward(
+            self,
+            self._door(tokenizer or getattr(processor, "tokenizer", None)),
+            image=image,
+            video=video,
+            text=text,
+            past_text=past_text,
+            mask_prompts=mask_prompts,
+            return_tensors=return_tensors,
+        )
+
+    def _door(self, tokenizer: PreTrainedTokenizerBase | None) -> Processor:
+        if self.processor is None:
+            raise ValueError(
+                "this model was built in memory and has no tokenizer. Load it with "
+                "Sa2VA.from_pretrained."
+            )
+        if tokenizer is None:
+            return self.processor
+        return Processor(tokenizer, self.processor.config, self.processor.prompt)
+
     def save_pretrained(self, path: Path, *, dtype: torch.dtype) -> None:
-        """Write configuration and weights below `path`, the weights in `dtype`."""
+        """Write the model below `path` as a base, with its door if it has one, in `dtype`."""
+        if self.processor is not None:
+            self.processor.tokenizer.save_pretrained(path)
+            memory = Memory(processor=self.processor.config, prompt=self.processor.prompt)
+            write_memory(path, memory)
         write_json(path / CONFIG_NAME, self.settings)
         state = {k: v.detach().to("cpu", dtype).clone() for k, v in self.state_dict().items()}
         write_bytes(path / WEIGHTS_NAME, save(state, metadata={"format": "pt"}))
@@ -147,78 +223,63 @@ class Sa2VA(nn.Module):
         cls,
         path: str | Path,
         *,
-        dtype: torch.dtype = torch.float32,
-        device: torch.device | str = "cpu",
+        sam2: Sam2Geometry | dict[str, Any] | None = None,
+        numerics: Numerics | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+        min_pixels: int | None = None,
+        max_pixels: int | None = None,
     ) -> "Sa2VA":
-        """Return the model kept in a folder, in evaluation mode.
+        """Return the model kept in a folder, in evaluation mode; no code in it is ever run.
 
         Args:
-            path: A folder that `save_pretrained` wrote.
-            dtype: Number format of the weights in memory.
+            path: A base of ours, an official Sa2VA checkpoint, or `hf://ORG/NAME`, which downloads
+                one.
+            sam2: SAM 2's sizes in an official checkpoint that has not the official Hiera-large.
+            numerics: SAM 2's normalisation: `official` (bfloat16 constants, what an official
+                checkpoint predicts with unless told otherwise) or `float32` (exact ones, what it
+                was trained with).
+            dtype: Number format of the weights; None takes bfloat16 on a GPU, float32 on the CPU.
+            device: Where to put them; None takes the first GPU, or the CPU.
+            min_pixels: Smallest area of an image for a Qwen model; None takes the official one.
+            max_pixels: Largest area likewise.
+
+        Raises:
+            FileNotFoundError: If the folder or a file of it is not there.
+            ValueError: If files are damaged, do not belong together, or are of another model.
+        """
+        given = {"sam2": sam2, "min_pixels": min_pixels, "max_pixels": max_pixels}
+        base = read_base(find_folder(path), OfficialConfig.model_validate(given))
+        where = pick_device() if device is None else torch.device(device)
+        model = cls.of(base, dtype=pick_dtype(where) if dtype is None else dtype, device=where)
+        if numerics is not None:
+            config = base.processor.config.model_copy(update={"numerics": numerics})
+            model.processor = Processor(base.processor.tokenizer, config, base.processor.prompt)
+        return model
+
+    @classmethod
+    def of(cls, base: Base, *, dtype: torch.dtype, device: torch.device) -> "Sa2VA":
+        """Return the model of a base, in evaluation mode.
+
+        Args:
+            base: What its folder holds.
+            dtype: Number format of the weights.
             device: Where to put them.
 
         Raises:
-            FileNotFoundError: If the folder holds no model.
-            ValueError: If its files are damaged or do not belong together.
+            FileNotFoundError: If weights are missing.
+            ValueError: If they are damaged or do not fit.
         """
-        path = Path(path)
-        settings = read_model_config(path)
-        model = cls(**{name: settings[name] for name in _SETTINGS})
-        try:
-            state = load_file(path / WEIGHTS_NAME)
-        except (OSError, SafetensorError) as cause:
-            raise ValueError(
-                f"{path / WEIGHTS_NAME}: expected a safetensors file, but it cannot be read "
-                f"({cause}). Copy the base again."
-            ) from cause
-        if faults := _unfit(model.state_dict(), state):
-            raise ValueError(
-                f"{path / WEIGHTS_NAME}: its tensors do not belong to {path / CONFIG_NAME}: "
-                f"{faults}. Copy both files again."
-            )
-        model.load_state_dict(state)
-        model.name_or_path = str(path)
-        return model.to(device=device, dtype=dtype).eval()
-
-
-def read_model_config(path: Path) -> dict[str, Any]:
-    """Return the settings in a base's `config.json`.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is not one of ours.
-    """
-    config_path = path / CONFIG_NAME
-    if not config_path.is_file():
-        raise FileNotFoundError(
-            f"{path}: expected a base model (with {CONFIG_NAME}) or a run folder (with adapter/), "
-            "found neither. Give `nano`, a base's folder or a run's folder."
+        found = find_weights(base.folder)
+        with init_empty_weights():
+            model = cls(**base.settings)
+        place(
+            model,
+            {name: found[old] for name, old in base.current_names(found).items()},
+            base.origins(model.state_dict()),
+            dtype=dtype,
+            device=device,
         )
-    try:
-        settings = json.loads(config_path.read_text())
-    except ValueError as cause:
-        raise ValueError(
-            f"{config_path}: not valid JSON ({cause}). Copy the base again."
-        ) from cause
-    found = settings.get("model_type") if isinstance(settings, dict) else None
-    if found != MODEL_TYPE:
-        raise ValueError(
-            f"{config_path}: expected model_type {MODEL_TYPE!r}, got {found!r}. "
-            "Only bases that `vasculora pretrain` wrote can be loaded so far."
-        )
-    if absent := [name for name in _SETTINGS if name not in settings]:
-        raise ValueError(
-            f"{config_path}: the settings {', '.join(absent)} are missing. Copy the base again."
-        )
-    return dict(settings)
-
-
-def _unfit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
-    """Return in what found tensors differ from the wanted ones, by name and shape, or nothing."""
-    shapes = [n for n in wanted.keys() & found.keys() if wanted[n].shape != found[n].shape]
-    kinds = {
-        "missing": wanted.keys() - found.keys(),
-        "unexpected": found.keys() - wanted.keys(),
-        "of another shape": shapes,
-    }
-    return ", ".join(f"{kind}: {sorted(names)[:3]}" for kind, names in kinds.items() if names)
+        model.processor = base.processor
+        model.name_or_path = str(base.folder)
+        return model.eval()

@@ -28,7 +28,11 @@ def evaluate_model(config: EvaluateConfig, out: Path, *, report: Report) -> Eval
     """
     refuse_inside(config.data, out)
     predictor = open_predictor(
-        config.model, phrase=config.phrase, threshold=config.threshold, gpu=config.gpu
+        config.model,
+        official=config.official,
+        phrase=config.phrase,
+        threshold=config.threshold,
+        gpu=config.gpu,
     )
     phrase = predictor.processor.prompt.phrase
     catalog = read_data(

@@ -34,8 +34,9 @@ from vasculora.engine.loader import EpochLoader
 from vasculora.engine.tracker import Tracker
 from vasculora.engine.trainer import EpochStats, Trainer
 from vasculora.model.lora import groups_of, save_adapter
+from vasculora.model.memory import Memory, write_memory
 from vasculora.model.predictor import Predictor
-from vasculora.model.pretrained import ADAPTER_NAME, Memory, OpenedModel, write_memory
+from vasculora.model.pretrained import ADAPTER_NAME, OpenedModel
 from vasculora.recipes.audit import audit_first_batch, show, show_table
 from vasculora.recipes.config import FinetuneConfig, Provenance
 from vasculora.recipes.evaluate import score
@@ -231,6 +232,7 @@ def _memory(run: Run) -> Memory:
         processor=run.opened.processor.config,
         prompt=run.opened.processor.prompt,
         base=run.opened.name,
+        official=run.config.official,
         fingerprint=run.opened.fingerprint,
         trainable=groups_of(run.opened.model, run.config.lora),
     )

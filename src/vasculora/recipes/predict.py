@@ -8,6 +8,7 @@ import numpy as np
 from vasculora.core.io import IMAGE_SUFFIXES, read_image, write_image
 from vasculora.core.report import Report
 from vasculora.core.runtime import pick_device, pick_dtype
+from vasculora.model.official.config import OfficialConfig
 from vasculora.model.predictor import Predictor
 from vasculora.model.pretrained import open_model
 from vasculora.recipes.config import PredictConfig
@@ -31,7 +32,11 @@ def predict(
     """
     paths = _find_images(images)
     predictor = open_predictor(
-        config.model, phrase=config.phrase, threshold=config.threshold, gpu=config.gpu
+        config.model,
+        official=config.official,
+        phrase=config.phrase,
+        threshold=config.threshold,
+        gpu=config.gpu,
     )
     masks = []
     with report.progress(len(paths), "Predicting") as bar:
@@ -51,11 +56,16 @@ def predict(
 
 
 def open_predictor(
-    model: str, *, phrase: str | None, threshold: float | None, gpu: int | None
+    model: str,
+    *,
+    official: OfficialConfig,
+    phrase: str | None,
+    threshold: float | None,
+    gpu: int | None,
 ) -> Predictor:
     """Return a predictor with another phrase or threshold where one is given."""
     device = pick_device(gpu)
-    opened = open_model(model, device=device, dtype=pick_dtype(device))
+    opened = open_model(model, device=device, dtype=pick_dtype(device), official=official)
     processor, prompt = opened.memory.processor, opened.memory.prompt
     if phrase is not None:
         prompt = prompt.model_copy(update={"phrase": phrase})

@@ -28,8 +28,9 @@ from vasculora.engine.optim import OptimConfig, build_optimizer, build_schedule
 from vasculora.engine.trainer import Trainer
 from vasculora.losses.objective import Objective, ObjectiveConfig
 from vasculora.metrics.mask import prompt_sensitivity
+from vasculora.model.memory import Memory, write_memory
 from vasculora.model.predictor import Predictor
-from vasculora.model.pretrained import Memory, open_model, write_memory
+from vasculora.model.pretrained import open_model
 from vasculora.model.processor import Processor
 from vasculora.model.prompts import PromptConfig
 from vasculora.model.sa2va import Sa2VA

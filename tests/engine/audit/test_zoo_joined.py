@@ -53,7 +53,7 @@ def planted_in(opened, size, num=2, masks="all", losses=None, **settings):
         batch=opened.processor.batch(samples),
         objective=Objective(config, sam_size=opened.model.sam_size),
         prompts=prompts,
-        stop_id=opened.processor.stop_id,
+        stop=opened.processor.stop,
     )
 
 

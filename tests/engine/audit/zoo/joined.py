@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from vasculora.core.types import Batch, Output
 from vasculora.losses.objective import Objective
+from vasculora.model.decoding import Stop
 from vasculora.model.grounding import best_candidate, decode_masks, encode_image
 from vasculora.model.groups import GROUPS, trainable_groups
 from vasculora.model.sa2va import Sa2VA
@@ -27,7 +28,7 @@ class Setting:
     batch: Batch
     objective: Objective
     prompts: Batch
-    stop_id: int
+    stop: Stop
 
     @property
     def base(self) -> Sa2VA:
@@ -74,9 +75,7 @@ def through_sa2va_generate(setting: Setting) -> Case:
     """The same with the package's own method."""
 
     def loss() -> Tensor:
-        _, output, _ = setting.base.generate(
-            setting.prompts, max_new_tokens=12, stop_id=setting.stop_id, pad_id=0
-        )
+        _, output, _ = setting.base.generate(setting.prompts, max_new_tokens=12, stop=setting.stop)
         return loss_of_masks(setting, output.mask_logits)
 
     return setting.case(loss)
@@ -93,7 +92,7 @@ def through_library_generate(setting: Setting) -> Case:
             pixel_values=prompts.mllm_pixels,
             max_new_tokens=12,
             do_sample=False,
-            eos_token_id=setting.stop_id,
+            eos_token_id=list(setting.stop.ids),
             pad_token_id=0,
             output_hidden_states=True,
             return_dict_in_generate=True,
@@ -115,7 +114,7 @@ def generated_for_show(setting: Setting) -> Case:
 
     def loss() -> Tensor:
         answers, output, _ = setting.base.generate(
-            setting.prompts, max_new_tokens=12, stop_id=setting.stop_id, pad_id=0
+            setting.prompts, max_new_tokens=12, stop=setting.stop
         )
         note(answers)
         note((output.mask_logits > 0).float().mean().item())

@@ -1,0 +1,161 @@
+"""What a base's folder holds: one of ours, or an official checkpoint.
+
+The rest of the code sees no difference between them.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vasculora.core.io import read_json
+from vasculora.model.hub import PREFIX, fetch
+from vasculora.model.memory import Memory, read_memory
+from vasculora.model.official.chat import system_turn
+from vasculora.model.official.config import MODEL_TYPE as OFFICIAL_TYPE
+from vasculora.model.official.config import Layout, OfficialConfig, grounding_config, read_layout
+from vasculora.model.official.names import current_names, origins
+from vasculora.model.official.tokenizers import load_tokenizer
+from vasculora.model.placing import Origin
+from vasculora.model.processor import Processor
+from vasculora.model.prompts import PromptConfig
+
+CONFIG_NAME = "config.json"
+NANO = "nano"
+_NANO_DIR = Path(__file__).parent.parent / "assets" / NANO
+MODEL_TYPE = "vasculora_sa2va"
+SETTINGS = ("family", "mllm", "grounding", "seg_token_id")
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base as its folder describes it, without its weights.
+
+    Attributes:
+        folder: Where it is.
+        settings: What a Sa2VA is built from.
+        processor: The door to it.
+        memory: Processor, words and threshold.
+        origins: Gives the origin of each of a Sa2VA's weights.
+        current_names: Gives a file's names by those they have today.
+    """
+
+    folder: Path
+    settings: Mapping[str, Any]
+    processor: Processor
+    memory: Memory
+    origins: Callable[[Iterable[str]], Mapping[str, Origin]]
+    current_names: Callable[[Iterable[str]], Mapping[str, str]]
+
+
+def find_folder(name: str | Path) -> Path:
+    """Return the folder of the model a user named: `nano`, a folder, or `hf://ORG/NAME`.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+        ValueError: If the hub knows no such repository.
+        OSError: If the hub cannot be reached.
+    """
+    if str(name).startswith(PREFIX):
+        return fetch(str(name))
+    folder = _NANO_DIR if str(name) == NANO else Path(name)
+    if not folder.is_dir():
+        hub = (
+            f", or {PREFIX}{name} to download it"
+            if re.fullmatch(r"[\w.-]+/[\w.-]+", str(name))
+            else ""
+        )
+        raise FileNotFoundError(
+            f"{name}: no such model. Give `nano`, a base model's folder or a run's folder{hub}."
+        )
+    return folder
+
+
+def read_base(folder: Path, official: OfficialConfig) -> Base:
+    """Return what a base's folder holds.
+
+    Args:
+        folder: A folder that `Sa2VA.save_pretrained` wrote, or an official checkpoint.
+        official: How an official checkpoint is read.
+
+    Raises:
+        FileNotFoundError: If the folder or one of its files is not there.
+        ValueError: If a file is damaged, or it is no Sa2VA.
+    """
+    tree = _read_config(folder)
+    if tree.get("model_type") == MODEL_TYPE:
+        if official != OfficialConfig():
+            raise ValueError(
+                f"{folder}: sam2, min_pixels and max_pixels are for official checkpoints; this "
+                "base holds its own. Leave them out."
+            )
+        return _read_own(folder, tree)
+    return _read_official(folder, official)
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG_NAME
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{folder}: expected a base model (with {CONFIG_NAME}) or a run folder (with "
+            "adapter/), found neither. Give `nano`, a base's folder or a run's folder."
+        )
+    tree = read_json(path)
+    if isinstance(tree, dict) and tree.get("model_type") in (MODEL_TYPE, OFFICIAL_TYPE):
+        return tree
+    found = tree.get("model_type") if isinstance(tree, dict) else None
+    asks = isinstance(tree, dict) and "auto_map" in tree
+    why = " It asks for remote code (auto_map), which vasculora never runs." if asks else ""
+    raise ValueError(
+        f"{path}: expected model_type '{OFFICIAL_TYPE}' (an official Sa2VA) or '{MODEL_TYPE}' (one "
+        f"of ours), got {found!r}.{why} Give the folder of a Sa2VA checkpoint."
+    )
+
+
+def _read_own(folder: Path, tree: Mapping[str, Any]) -> Base:
+    if absent := [name for name in SETTINGS if name not in tree]:
+        raise ValueError(
+            f"{folder / CONFIG_NAME}: the settings {', '.join(absent)} are missing. Copy the base "
+            "again."
+        )
+    memory = read_memory(folder)
+    return Base(
+        folder=folder,
+        settings={name: tree[name] for name in SETTINGS},
+        processor=Processor.from_pretrained(folder, memory.processor, memory.prompt),
+        memory=memory,
+        origins=lambda names: {name: Origin((name,)) for name in names},
+        current_names=lambda names: {name: name for name in names},
+    )
+
+
+def _read_official(folder: Path, official: OfficialConfig) -> Base:
+    layout = read_layout(folder, official)
+    tokenizer = load_tokenizer(folder)
+    prompt = PromptConfig(template=layout.template, system=system_turn(tokenizer, layout))
+    processor = Processor(tokenizer, layout.processor, prompt)
+    return Base(
+        folder=folder,
+        settings=official_settings(layout, seg_id=processor.seg_id, image_id=processor.image_id),
+        processor=processor,
+        memory=Memory(processor=layout.processor, prompt=prompt),
+        origins=lambda names: origins(names, layout),
+        current_names=lambda names: current_names(names, layout),
+    )
+
+
+def official_settings(layout: Layout, *, seg_id: int, image_id: int) -> dict[str, Any]:
+    """Return what the Sa2VA of an official checkpoint is built from.
+
+    Args:
+        layout: The kind of checkpoint.
+        seg_id: Id of `[SEG]`.
+        image_id: Id of the token that image features replace.
+    """
+    return {
+        "family": layout.family,
+        "mllm": layout.mllm | {"image_token_id": image_id},
+        "grounding": grounding_config(layout.sam2),
+        "seg_token_id": seg_id,
+    }
