@@ -2,23 +2,26 @@
 
 import copy
 import json
+import re
 import shutil
 
 import pytest
 import torch
 from tests.model.test_sensitivity import deafen, mute
+from transformers import Sam2VideoConfig, Sam2VideoModel
 
 from vasculora.core.errors import CannotLearnError, DeadGradientError
 from vasculora.core.io import read_json
 from vasculora.core.runtime import build_accelerator, pick_device
 from vasculora.engine.audit.report import COLUMNS
+from vasculora.model.lora import LoraSettings, attach
 from vasculora.model.pretrained import open_model
 from vasculora.recipes.audit import audit, audit_first_batch, show
 from vasculora.recipes.finetune import finetune
 from vasculora.recipes.run_folder import read_data
-from vasculora.recipes.setup import build_trainer, open_base, samples_of
+from vasculora.recipes.setup import build_trainer, open_base, samples_of, tell_attached
 
-EVERYTHING = ["mllm_lora", "projector", "mask_decoder", "grounding_lora"]
+EVERYTHING = ["mllm_lora", "projector", "mask_decoder", "grounding_lora", "connector", "seg_token"]
 LEFT = {"audit.json", "config.yaml", "split.json"}
 
 
@@ -59,7 +62,47 @@ def test_a_healthy_run_is_told_so(tiny_settings, recorder):
     assert [row[0] for row in rows] == EVERYTHING
     assert recorder.notes[-1] == "Everything that should learn does."
     assert any(note.startswith("Reached: ") for note in recorder.notes)
+    assert all(group.num_touched > 0 for group in found.groups)
+    (rows,) = (group for group in found.groups if group.name == "seg_token")
+    assert rows.num_touched == rows.num_parameters == 2 * 32
     assert any(note.startswith("Sentence: used 1,") for note in recorder.notes)
+
+
+def test_both_counts_are_told(tiny_settings, recorder):
+    audit(tiny_settings(preset="seed"), report=recorder)
+    (told,) = (note for note in recorder.notes if note.startswith("LoRA: "))
+    assert re.fullmatch(r"LoRA: ([\d,]+) weights attached, \1 learn\.", told)
+
+
+def test_what_stays_frozen_and_what_learns_without_lora_is_told(tiny_settings, recorder):
+    config = tiny_settings(lora__trainable=["projector", "seg_token"])
+    assert audit(config, report=recorder).ok
+    (told,) = (note for note in recorder.notes if note.startswith("LoRA: "))
+    assert re.fullmatch(
+        r"LoRA: ([\d,]+) weights attached, 0 learn \(mllm_lora \1 stays frozen: it is zero, and "
+        r"there only because peft needs one\)\. Without LoRA learn: projector 2,112, "
+        r"seg_token 64\.",
+        told,
+    )
+
+
+def test_why_memory_stays_frozen_and_the_connector_is_left_out_is_told(opened, recorder):
+    del opened.model.mllm.model.multi_modal_projector
+    opened.model.grounding = Sam2VideoModel(Sam2VideoConfig(memory_attention_num_layers=1))
+    settings = LoraSettings(
+        trainable=("mask_decoder_lora", "connector"), frozen=("memory_lora",), rank=1
+    )
+    attach(opened.model, settings)
+    tell_attached(opened, settings, recorder)
+    # memory: q, k, v of both attentions of the only layer; two of them read 64 channels of memory
+    memory = 4 * (256 + 256) + 2 * (64 + 256)
+    # decoder: q, k, v of five attentions to 128 channels, of two to 256
+    decoder = 5 * 3 * (256 + 128) + 2 * 3 * (256 + 256)
+    assert recorder.notes == [
+        f"LoRA: {memory + decoder:,} weights attached, {decoder:,} learn "
+        f"(memory_lora {memory:,} stays frozen: a single image never runs it).",
+        "connector is left out: this base has none to open.",
+    ]
 
 
 def test_it_writes_nothing_but_what_it_was_asked_for(tmp_path, tiny_settings, disc_dir, recorder):

@@ -47,6 +47,7 @@ def test_the_seed_s_numbers(tiny_settings):
     lora = config.lora
     assert (lora.rank, lora.alpha, lora.dropout) == (64, 128, 0.05)
     assert all(name.endswith("_lora") for name in lora.trainable)
+    assert (lora.linears, lora.frozen) == ("attention", ("memory_lora",))
     loss = config.objective
     assert (loss.dice, loss.focal, loss.bce, loss.text) == (1.0, 1.0, 0.5, 0.0)
     assert config.prompt.question == "Please segment the {phrase}."
@@ -59,6 +60,22 @@ def test_light_opens_the_decoder_and_keeps_the_rest(tiny_settings):
     same = {"lora": plain.lora}
     assert light.model_copy(update=same) == plain.model_copy(update=same)
     assert (light.lora.rank, light.lora.alpha, light.optim.lr) == (64, 128, 1e-4)
+
+
+def test_the_official_numbers(tiny_settings):
+    config, plain = tiny_settings(preset="official"), tiny_settings()
+    lora = config.lora
+    assert (lora.rank, lora.alpha, lora.dropout, lora.linears) == (128, 256, 0.05, "all")
+    assert set(lora.trainable) == {
+        "mllm_lora",
+        "projector",
+        "mask_decoder",
+        "connector",
+        "seg_token",
+    }
+    assert (config.optim.lr, config.optim.weight_decay, config.optim.warmup) == (4e-5, 0.05, 0.05)
+    assert config.trainer == plain.trainer
+    assert config.trainer.max_grad_norm == 1.0
 
 
 def test_presets_keep_their_numbers_on_a_base_with_its_own(tmp_path):

@@ -114,6 +114,31 @@ def test_every_bar_ends_full(run):
     assert {done == total for done, total in report.counts.values()} == {True}
 
 
+def test_what_learns_is_told_once(run):
+    _, report, _ = run
+    (told,) = (note for note in report.notes if note.startswith("LoRA: "))
+    assert re.fullmatch(
+        r"LoRA: ([\d,]+) weights attached, \1 learn\. Without LoRA learn: projector [\d,]+, "
+        r"mask_decoder [\d,]+\.",
+        told,
+    )
+
+
+def test_the_official_preset_runs_and_its_run_is_what_was_scored(
+    tmp_path, tiny_settings, disc_dir, recorder
+):
+    config = tiny_settings(preset="official", trainer__epochs=1, trainer__batch_size=4, **FAST)
+    out = tmp_path / "run"
+    tracker = finetune(config, out, report=recorder)
+    memory = read_json(out / "adapter" / "vasculora.json")
+    assert tuple(memory["trainable"]) == config.lora.trainable
+    scores = read_json(out / "evaluation.json")
+    assert scores["mean"]["dice"] == pytest.approx(tracker.best["val_dice"], abs=1e-6)
+    saved = load_file(out / "adapter" / "adapter_model.safetensors")
+    rows = [name for name in saved if "trainable_tokens_delta" in name]
+    assert [saved[name].shape[0] for name in rows] == [1, 1]
+
+
 def test_the_run_learns(run):
     _, _, tracker = run
     assert tracker.best["val_dice"] > tracker.baseline["dice"] + 0.3

@@ -216,7 +216,7 @@ def _patterns(model: Sa2VA, settings: LoraSettings) -> dict[str, str]:
     """Return, for each LoRA group that is attached, the pattern of the modules it goes into.
 
     peft wants one at least: where nothing learns by LoRA, the language model's stays frozen at
-        zero.
+    zero.
     """
     known = {
         "mllm_lora": rf"mllm\.(?:{settings.target_modules or _LINEARS[settings.linears]})",
@@ -285,7 +285,7 @@ _GROUNDING = (
     r"grounding\.vision_encoder\."
     r"(backbone\..*\.(qkv|proj|proj_in|proj_out)|neck\.convs\.\d+)"
 )
-# peft goes by the end of a module's name, so each is one that no other module's ends with
+# peft goes by how a module's name ends, and no other module's ends like these
 _BLOCKS = {
     "projector": "seg_projector",
     "mask_decoder": "mask_decoder",
