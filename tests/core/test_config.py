@@ -25,9 +25,16 @@ class Train(BaseModel):
     parts: tuple[str, ...] = ("mllm_lora", "projector")
 
 
+class Weights(BaseModel):
+    model_config = STRICT
+    dice: float = Field(default=1.0, ge=0)
+    bce: float = 0.5
+
+
 class Tree(BaseModel):
     model_config = STRICT
     train: Train = Train()
+    loss: Weights | Literal["official", "none"] = Weights()
     data: Path | None = None
     phrase: str = "blood vessel"
     weights: dict[str, float] = {"dice": 1.0}
@@ -132,7 +139,7 @@ def test_a_key_in_the_wrong_section_is_pointed_to_its_own():
 def test_a_key_like_no_other_gets_no_suggestion():
     text = message(overrides=["zzz=1"])
     assert text.startswith(
-        "override: unknown key 'zzz'. Known: data, phrase, resume, train, weights."
+        "override: unknown key 'zzz'. Known: data, loss, phrase, resume, train, weights."
     )
     assert "Did you mean" not in text
 
@@ -172,9 +179,69 @@ def test_an_override_is_key_and_value(override):
 
 
 def test_an_override_cannot_enter_a_value():
-    assert "'phrase' holds 'artery' (str), not a section" in message(
-        overrides=["phrase=artery", "phrase.x=1"]
+    assert message(overrides=["phrase=artery", "phrase.x=1"]) == (
+        "override 'phrase.x=1': 'phrase' holds 'artery' (str), not a section. Set 'phrase' as a "
+        "whole, or leave this out."
     )
+
+
+def test_a_word_replaces_a_section_and_a_section_a_word(tmp_path):
+    section, word = tmp_path / "section.yaml", tmp_path / "word.yaml"
+    section.write_text("loss: {bce: 0.1}\n")
+    word.write_text("loss: official\n")
+    assert load_config(Tree, section, word).loss == "official"
+    assert load_config(Tree, word, section).loss == Weights(bce=0.1)
+    assert load_config(Tree, section, overrides=["loss=official"]).loss == "official"
+    assert load_config(Tree, word, overrides=["loss={dice: 2}"]).loss == Weights(dice=2)
+    assert load_config(Tree, section, overrides=["loss.dice=2"]).loss == Weights(dice=2, bce=0.1)
+    assert load_config(Tree, section, values={"loss": "official"}).loss == "official"
+    assert "'loss' holds 'official' (str), not a section" in message(
+        word, overrides=["loss.dice=2"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        (
+            "loss=offical",
+            "loss: expected a section of settings or 'official' or 'none', got 'offical' (str). "
+            "Did you mean 'official'?",
+        ),
+        (
+            "loss=3",
+            "loss: expected a section of settings or 'official' or 'none', got 3 (int).",
+        ),
+        ("loss={dice: x}", "loss.dice: expected a valid number, got 'x' (str)."),
+        ("loss.dice=-1", "loss.dice: expected greater than or equal to 0, got -1 (int)."),
+        (
+            "loss.dicee=1",
+            "unknown key 'loss.dicee'. Known: loss.bce, loss.dice. Did you mean 'loss.dice'?",
+        ),
+        (
+            "train.kind=linea",
+            "train.kind: expected 'cosine' or 'linear', got 'linea' (str). Did you mean 'linear'?",
+        ),
+    ],
+)
+def test_a_value_of_several_kinds_is_told_once(override, says):
+    assert message(overrides=[override]) == f"override: {says}"
+
+
+def test_a_section_of_several_kinds_may_be_whole_only_at_the_end(tmp_path):
+    class Own(BaseModel):
+        model_config = STRICT
+        dice: float
+        bce: float
+
+    class Needs(BaseModel):
+        model_config = STRICT
+        loss: Own | Literal["official"]
+
+    path = write(tmp_path, "loss: {dice: 1.0}\n")
+    assert load_config(Needs, path, overrides=["loss.bce=2"]).loss == Own(dice=1, bce=2)
+    with pytest.raises(ValueError, match=r"^override: loss\.bce needs a value\."):
+        load_config(Needs, path)
 
 
 def test_a_broken_override_value():

@@ -4,6 +4,7 @@ import pytest
 
 import vasculora
 from vasculora.core.config import dump_config, load_config
+from vasculora.losses.objective import ObjectiveConfig
 from vasculora.recipes.config import FinetuneConfig, finetune_settings
 from vasculora.recipes.pretrain import PretrainConfig
 
@@ -109,3 +110,59 @@ def test_settings_survive_being_written(tiny_settings, tmp_path):
 def test_an_unknown_preset_names_the_known_ones(tiny_settings):
     with pytest.raises(ValueError, match=r"unknown preset 'heavy'. Known: light, official, seed"):
         tiny_settings(preset="heavy")
+
+
+@pytest.fixture
+def base_with_weights(tmp_path):
+    """A base that recommends loss weights of its own, as the bundled one does."""
+    (tmp_path / "finetune.yaml").write_text("objective: {text: 0.1}\n")
+    return {"model": str(tmp_path), "data.path": "somewhere"}
+
+
+def settings_of(values, *overrides, config_path=None, preset=None):
+    return finetune_settings(
+        config_path=config_path, preset=preset, overrides=overrides, values=values
+    )
+
+
+@pytest.mark.parametrize("preset", [None, "seed"])
+def test_the_official_loss_is_a_word_in_a_file_or_an_override(tmp_path, base_with_weights, preset):
+    own = tmp_path / "own.yaml"
+    own.write_text("objective: official\n")
+    for config in (
+        settings_of(base_with_weights, config_path=own, preset=preset),
+        settings_of(base_with_weights, "objective=official", preset=preset),
+    ):
+        assert config.objective == "official"
+        own.write_text(dump_config(config))
+        assert load_config(FinetuneConfig, own) == config
+    back = settings_of(base_with_weights, "objective={dice: 2}", config_path=own)
+    assert back.objective == ObjectiveConfig(dice=2)
+    assert settings_of(base_with_weights).objective == ObjectiveConfig(text=0.1)
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        (
+            "objective=offical",
+            "objective: expected a section of settings or 'official', got 'offical' (str). "
+            "Did you mean 'official'?",
+        ),
+        ("objective.dicee=1", "Did you mean 'objective.dice'?"),
+        ("objective.dice=x", "objective.dice: expected a valid number, got 'x' (str)."),
+    ],
+)
+def test_a_wrong_objective_is_told_in_one_line(base_with_weights, override, says):
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - the text is looked at below
+        settings_of(base_with_weights, override)
+    assert str(caught.value).startswith("override: ")
+    assert str(caught.value).endswith(says)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_official_loss_takes_no_area_shares(base_with_weights):
+    cure = r"^override: objective 'official' .* got 'area'\. Set target=full, or give objective a"
+    with pytest.raises(ValueError, match=cure):
+        settings_of(base_with_weights, "objective=official", "target=area")
+    assert settings_of(base_with_weights, "target=area").target == "area"

@@ -63,12 +63,42 @@ def _check(cls: type[Config], tree: Mapping[str, Any], *, where: str, whole: boo
         # Through JSON: there alone strict types still take a list for a tuple, text for a path.
         return cls.model_validate_json(json.dumps(tree), strict=True)
     except ValidationError as failure:
-        faults = failure.errors(include_url=False)
-    faults = [fault for fault in faults if whole or fault["type"] != "missing"]
+        faults = _by_place(failure, tree)
+    if not whole:
+        faults = {p: own for p, own in faults.items() if own[0]["type"] != "missing"}
     if not faults:
         return cls.model_construct()
-    lines = [f"{where}: {_explain(cls, fault['loc'], fault)}" for fault in faults]
+    lines = [f"{where}: {_explain(cls, place, own)}" for place, own in faults.items()]
     raise ValueError("\n".join(lines))
+
+
+_Place = tuple[int | str, ...]
+_Fault = Mapping[str, Any]
+
+
+def _by_place(failure: ValidationError, tree: Mapping[str, Any]) -> dict[_Place, list[_Fault]]:
+    """Return the faults by the user's own keys.
+
+    Where a value may be of several kinds, pydantic tells one fault a kind and writes the kind's
+    name among the keys. A section was meant as a section: what is wrong inside it says enough.
+    """
+    found: dict[_Place, list[_Fault]] = {}
+    for fault in failure.errors(include_url=False):
+        found.setdefault(_place(tree, fault), []).append(fault)
+    entered = {place[:depth] for place in found for depth in range(len(place))}
+    return {place: faults for place, faults in found.items() if place not in entered}
+
+
+def _place(tree: Mapping[str, Any], fault: _Fault) -> _Place:
+    """Return the keys that lead to a fault, without the names of kinds between them."""
+    place: list[int | str] = []
+    value: Any = tree
+    for part in fault["loc"]:
+        inside = dict(enumerate(value)) if isinstance(value, list) else value
+        if isinstance(inside, dict) and part in inside:
+            place.append(part)
+            value = inside[part]
+    return (*place, fault["loc"][-1]) if fault["type"] == "missing" else tuple(place)
 
 
 def _merge(tree: dict[str, Any], layer: Mapping[str, Any]) -> None:
@@ -140,12 +170,16 @@ def _put(tree: dict[str, Any], parts: tuple[str, ...], value: object, *, shown: 
             tree[part] = {}
         tree = tree[part]
         if not isinstance(tree, dict):
-            raise ValueError(f"override '{shown}': '{part}' holds {_show(tree)}, not a section.")
+            raise ValueError(
+                f"override '{shown}': '{part}' holds {_show(tree)}, not a section. Set '{part}' as "
+                "a whole, or leave this out."
+            )
     tree[parts[-1]] = value
 
 
-def _explain(cls: type[BaseModel], loc: tuple[int | str, ...], fault: Mapping[str, Any]) -> str:
+def _explain(cls: type[BaseModel], loc: _Place, faults: Sequence[_Fault]) -> str:
     name = ".".join(map(str, loc))
+    fault = faults[0]
     if fault["type"] == "extra_forbidden":
         return _explain_unknown(cls, loc)
     if fault["type"] == "missing":
@@ -154,13 +188,20 @@ def _explain(cls: type[BaseModel], loc: tuple[int | str, ...], fault: Mapping[st
     if fault["type"] == "value_error":
         reason = str(fault["msg"]).removeprefix("Value error, ")
         return f"{name}: {reason}" if name else reason
-    expected = str(fault["msg"]).removeprefix("Input should be ")
+    expected = " or ".join(map(_expected, faults))
+    words = re.findall("'([^']+)'", expected)
+    near = difflib.get_close_matches(str(fault["input"]), words, n=1)
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    return f"{name}: expected {expected}, got {_show(fault['input'])}.{hint}"
+
+
+def _expected(fault: _Fault) -> str:
     if fault["type"] == "model_type":
-        expected = "a section of settings"
-    return f"{name}: expected {expected}, got {_show(fault['input'])}."
+        return "a section of settings"
+    return str(fault["msg"]).removeprefix("Input should be ")
 
 
-def _explain_unknown(cls: type[BaseModel], loc: tuple[int | str, ...]) -> str:
+def _explain_unknown(cls: type[BaseModel], loc: _Place) -> str:
     *section, key = map(str, loc)
     prefix = "".join(f"{part}." for part in section)
     known = sorted({name for owner in _owners(cls, section) for name in owner.model_fields})

@@ -22,7 +22,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from vasculora.core.errors import CannotLearnError
 from vasculora.core.types import Batch, LossTerms
 from vasculora.engine.sentinel import Sentinel
-from vasculora.losses.objective import Objective
+from vasculora.losses.objective import TrainingLoss
 
 
 class TrainerConfig(BaseModel):
@@ -78,7 +78,7 @@ class Trainer:
         *,
         accelerator: Accelerator,
         model: nn.Module,
-        objective: Objective,
+        objective: TrainingLoss,
         optimizer: Optimizer,
         schedule: LRScheduler,
         accumulation: int = 1,

@@ -5,7 +5,7 @@ apart, so a step over several microbatches weighs every mask and every answer to
 """
 
 from collections.abc import Callable, Iterator
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,17 @@ from torch import Tensor
 from vasculora.core.geometry import upsample_logits
 from vasculora.core.types import Batch, LossTerms, Output
 from vasculora.losses.mask import bce_loss, dice_loss, focal_loss, iou_regression_loss
+
+
+@runtime_checkable
+class TrainingLoss(Protocol):
+    """What a trainer minimises."""
+
+    def counts(self, batch: Batch) -> dict[str, int]:
+        """Return how many masks or answer tokens each part of a batch runs over."""
+
+    def __call__(self, output: Output, batch: Batch) -> LossTerms:
+        """Return the loss terms of a batch."""
 
 
 class ObjectiveConfig(BaseModel):
@@ -70,12 +81,9 @@ class Objective:
         sums = {
             name: output.mask_logits.new_zeros((), dtype=torch.float32) for name in self.weights
         }
-        dice = 0.0
         for rows, target, own_size in _by_size(batch):
             for name, losses in self._mask_losses(output, rows, target, own_size).items():
                 sums[name] = sums[name] + losses.sum()
-            chosen = self._upsample(output.mask_logits[rows], target, own_size)
-            dice += float(_hard_dice(chosen.detach(), target).sum())
         if "text" in sums:
             scores = output.text_logits.float()
             sums["text"] = F.cross_entropy(scores, output.text_labels, reduction="sum")
@@ -83,7 +91,7 @@ class Objective:
             sums=sums,
             counts=self.counts(batch),
             weights=self.weights,
-            dice=dice,
+            dice=summed_dice(output.mask_logits, batch, via=self.sam_size),
             num_masks=batch.num_masks,
         )
 
@@ -95,7 +103,7 @@ class Objective:
         logits = output.mask_logits[rows][:, None] if self.config.masks == "chosen" else candidates
         num_masks, num_compared = logits.shape[:2]
         truth = target.repeat_interleave(num_compared, 0)
-        full = self._upsample(logits.flatten(0, 1), truth, own_size)
+        full = _on_grid(logits.flatten(0, 1), truth, own_size, via=self.sam_size)
         c = self.config
         parts: dict[str, Callable[[], Tensor]] = {
             "dice": lambda: dice_loss(full, truth),
@@ -106,17 +114,33 @@ class Objective:
             n: part().view(num_masks, -1).mean(1) for n, part in parts.items() if n in self.weights
         }
         if "iou" in self.weights:
-            grown = self._upsample(candidates.flatten(0, 1), target, own_size)
+            grown = _on_grid(candidates.flatten(0, 1), target, own_size, via=self.sam_size)
             grown = grown.unflatten(0, candidates.shape[:2])
             losses["iou"] = iou_regression_loss(output.iou_scores[rows].float(), grown, target)
         return losses
 
-    def _upsample(self, logits: Tensor, target: Tensor, own_size: bool) -> Float[Tensor, "_ h w"]:
-        """Return logits on the target's grid: as a prediction's, or as they are for area shares."""
-        size = (target.shape[1], target.shape[2])
-        if size == tuple(logits.shape[1:]) and not own_size:
-            return logits.float()
-        return upsample_logits(logits, via=self.sam_size, size=size)
+
+def summed_dice(mask_logits: Float[Tensor, "n r r"], batch: Batch, *, via: int) -> float:
+    """Return the hard Dice of a batch's masks, summed over them: a score to watch, not to learn.
+
+    Args:
+        mask_logits: Chosen mask of each `[SEG]`.
+        batch: Holds their targets.
+        via: Side of SAM 2's square input, through which logits are upsampled.
+    """
+    dice = 0.0
+    for rows, target, own_size in _by_size(batch):
+        chosen = _on_grid(mask_logits[rows].detach(), target, own_size, via=via)
+        dice += float(_hard_dice(chosen, target).sum())
+    return dice
+
+
+def _on_grid(logits: Tensor, target: Tensor, own_size: bool, *, via: int) -> Float[Tensor, "_ h w"]:
+    """Return logits on the target's grid: as a prediction's, or as they are for area shares."""
+    size = (target.shape[1], target.shape[2])
+    if size == tuple(logits.shape[1:]) and not own_size:
+        return logits.float()
+    return upsample_logits(logits, via=via, size=size)
 
 
 def _by_size(batch: Batch) -> Iterator[tuple[Tensor, Float[Tensor, "n h w"], bool]]:

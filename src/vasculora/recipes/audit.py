@@ -23,6 +23,7 @@ from vasculora.engine.audit.report import COLUMNS, AuditReport, Cut
 from vasculora.engine.audit.sentence import audit_sentence
 from vasculora.engine.loader import EpochLoader
 from vasculora.engine.trainer import Trainer
+from vasculora.losses.objective import ObjectiveConfig
 from vasculora.model.groups import GROUPS
 from vasculora.model.lora import groups_of
 from vasculora.model.modes import in_mode
@@ -131,9 +132,13 @@ def _in_our_words(cuts: Sequence[Cut], config: FinetuneConfig) -> Sequence[Cut]:
     objective = config.objective
     if config.optim.lr == 0:
         cuts = _retold(cuts, "zero_lr", _ZERO_LR)
-    if not any((objective.dice, objective.focal, objective.bce)):
+    if isinstance(objective, ObjectiveConfig) and _is_maskless(objective):
         cuts = _retold(cuts, "other_tensor", _NO_MASK_LOSS)
     return cuts
+
+
+def _is_maskless(objective: ObjectiveConfig) -> bool:
+    return not any((objective.dice, objective.focal, objective.bce))
 
 
 def _retold(cuts: Sequence[Cut], kind: str, told: Cut) -> Sequence[Cut]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vasculora.core.config import load_config
 from vasculora.data.synthetic.styles import SynthStyle
@@ -84,8 +84,9 @@ class FinetuneConfig(BaseModel):
     """Truth for the loss: at the image's own size, or as area shares of the decoder's grid."""
     lora: LoraSettings = LoraSettings()
     """What learns."""
-    objective: ObjectiveConfig = ObjectiveConfig()
-    """What is minimised."""
+    objective: ObjectiveConfig | Literal["official"] = ObjectiveConfig()
+    """What is minimised: a section of weights, or `official` for the loss of the official training,
+    on sampled points (it needs `target: full`)."""
     optim: OptimConfig = OptimConfig()
     """How big a step is."""
     trainer: TrainerConfig = TrainerConfig()
@@ -101,6 +102,16 @@ class FinetuneConfig(BaseModel):
     """Index of the GPU; None takes the first one, or the CPU where there is none."""
     provenance: Provenance | None = None
     """Where the run came from; written by the run itself."""
+
+    @model_validator(mode="after")
+    def _official_takes_whole_masks(self) -> "FinetuneConfig":
+        if self.objective == "official" and self.target != "full":
+            raise ValueError(
+                "objective 'official' makes its own coarse truth from masks at their images' own "
+                f"size, so it needs target 'full', got {self.target!r}. Set target=full, or give "
+                "objective a section of weights."
+            )
+        return self
 
 
 class EvaluateConfig(BaseModel):

@@ -4,6 +4,7 @@ Fine-tuning and the audit both come through here, so what is audited is what is 
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from accelerate import Accelerator
@@ -17,7 +18,8 @@ from vasculora.data.transforms import build_augment
 from vasculora.engine.loader import EpochLoader
 from vasculora.engine.optim import build_optimizer, build_schedule
 from vasculora.engine.trainer import Trainer
-from vasculora.losses.objective import Objective
+from vasculora.losses.objective import Objective, ObjectiveConfig, TrainingLoss
+from vasculora.losses.official import OfficialObjective
 from vasculora.model.groups import count_groups, trainable_groups
 from vasculora.model.lora import LoraSettings, attach, groups_of
 from vasculora.model.pretrained import OpenedModel, open_model
@@ -49,6 +51,20 @@ def samples_of(
     )
 
 
+def build_objective(
+    wanted: ObjectiveConfig | Literal["official"], *, sam_size: int
+) -> TrainingLoss:
+    """Return what is minimised.
+
+    Args:
+        wanted: Weights of the own loss, or the official one by name.
+        sam_size: Side of SAM 2's square input in pixels.
+    """
+    if isinstance(wanted, ObjectiveConfig):
+        return Objective(wanted, sam_size=sam_size)
+    return OfficialObjective(sam_size=sam_size)
+
+
 def build_trainer(
     config: FinetuneConfig,
     opened: OpenedModel,
@@ -76,7 +92,7 @@ def build_trainer(
     trainer = Trainer(
         accelerator=accelerator,
         model=accelerator.prepare(model.to(accelerator.device)),
-        objective=Objective(config.objective, sam_size=opened.model.sam_size),
+        objective=build_objective(config.objective, sam_size=opened.model.sam_size),
         optimizer=optimizer,
         schedule=build_schedule(optimizer, num_steps=num_steps, warmup=config.optim.warmup),
         accumulation=config.trainer.accumulation,
