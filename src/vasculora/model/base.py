@@ -15,7 +15,7 @@ from vasculora.model.memory import Memory, read_memory
 from vasculora.model.official.chat import system_turn
 from vasculora.model.official.config import MODEL_TYPE as OFFICIAL_TYPE
 from vasculora.model.official.config import Layout, OfficialConfig, grounding_config, read_layout
-from vasculora.model.official.names import current_names, origins
+from vasculora.model.official.names import origins
 from vasculora.model.official.tokenizers import load_tokenizer
 from vasculora.model.placing import Origin
 from vasculora.model.processor import Processor
@@ -37,16 +37,14 @@ class Base:
         settings: What a Sa2VA is built from.
         processor: The door to it.
         memory: Processor, words and threshold.
-        origins: Gives the origin of each of a Sa2VA's weights.
-        current_names: Gives a file's names by those they have today.
+        origins: Gives the origin of each of a Sa2VA's weights, from our names and the stored ones.
     """
 
     folder: Path
     settings: Mapping[str, Any]
     processor: Processor
     memory: Memory
-    origins: Callable[[Iterable[str]], Mapping[str, Origin]]
-    current_names: Callable[[Iterable[str]], Mapping[str, str]]
+    origins: Callable[[Iterable[str], Iterable[str]], Mapping[str, Origin]]
 
 
 def find_folder(name: str | Path) -> Path:
@@ -125,8 +123,7 @@ def _read_own(folder: Path, tree: Mapping[str, Any]) -> Base:
         settings={name: tree[name] for name in SETTINGS},
         processor=Processor.from_pretrained(folder, memory.processor, memory.prompt),
         memory=memory,
-        origins=lambda names: {name: Origin((name,)) for name in names},
-        current_names=lambda names: {name: name for name in names},
+        origins=lambda names, stored: {name: Origin((name,)) for name in names},
     )
 
 
@@ -140,8 +137,7 @@ def _read_official(folder: Path, official: OfficialConfig) -> Base:
         settings=official_settings(layout, seg_id=processor.seg_id, image_id=processor.image_id),
         processor=processor,
         memory=Memory(processor=layout.processor, prompt=prompt),
-        origins=lambda names: origins(names, layout),
-        current_names=lambda names: current_names(names, layout),
+        origins=lambda names, stored: origins(names, stored, layout),
     )
 
 

@@ -275,8 +275,8 @@ class Sa2VA(nn.Module):
             model = cls(**base.settings)
         place(
             model,
-            {name: found[old] for name, old in base.current_names(found).items()},
-            base.origins(model.state_dict()),
+            found,
+            base.origins(model.state_dict(), found),
             dtype=dtype,
             device=device,
         )

@@ -23,6 +23,7 @@ from vasculora.core.geometry import upsample_logits
 from vasculora.model.base import read_base
 from vasculora.model.images import to_rgb
 from vasculora.model.official.config import OfficialConfig
+from vasculora.model.official.weights import find_weights
 from vasculora.model.sa2va import Sa2VA
 
 FOLDERS = ("internvl_qwen2", "internvl_internlm2", "qwen2_5_vl", "qwen3_vl")
@@ -49,7 +50,8 @@ class Golden:
 
     def origins(self, model: Sa2VA):
         base = read_base(self.checkpoint, OfficialConfig.model_validate(self.loading))
-        return base.origins(model.state_dict())
+        stored = find_weights(self.checkpoint)
+        return base.origins(model.state_dict(), stored)
 
     def text(self, case: str) -> str:
         return self.meta["cases"][case]["text"]

@@ -16,7 +16,7 @@ from vasculora.core.io import read_json
 from vasculora.model.images import PatchConfig
 from vasculora.model.official.language import language_config
 from vasculora.model.processor import ProcessorConfig
-from vasculora.model.prompts import PromptConfig
+from vasculora.model.prompts import TEMPLATES
 
 CONFIG_NAME = "config.json"
 MODEL_TYPE = "sa2va_chat"
@@ -299,4 +299,6 @@ def _processor(
 
 def _template(tree: Mapping[str, Any]) -> str:
     name = str(tree.get("template") or "qwen_chat").replace("-", "_")
-    return PromptConfig(template=name).template
+    if name not in TEMPLATES:
+        raise ValueError(f"unknown template {name!r}. Known: {', '.join(TEMPLATES)}.")
+    return name

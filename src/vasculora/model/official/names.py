@@ -19,27 +19,27 @@ Rule = tuple[str, str]
 """A pattern for the whole of our name, and the official name it stands for."""
 
 
-def origins(names: Iterable[str], layout: Layout) -> dict[str, Origin]:
-    """Return the origin of each of our weights.
+def origins(names: Iterable[str], stored: Iterable[str], layout: Layout) -> dict[str, Origin]:
+    """Return the origin of each of our weights, under the names that a checkpoint has for them.
+
+    Older exports call SAM 2's layer scale `gamma`, and a Qwen's blocks as transformers did before
+    4.52.
 
     Args:
         names: Names in a Sa2VA's state.
+        stored: Names in the checkpoint.
         layout: The kind of checkpoint.
     """
     rules = [*_MLLM_RULES[layout.family], *_SHARED_RULES]
     if layout.grouped_heads is not None:
         rules = [*_INTERNLM2_RULES, *rules]
-    return {name: _origin(name, rules, layout) for name in names}
-
-
-def current_names(names: Iterable[str], layout: Layout) -> dict[str, str]:
-    """Return the names of a checkpoint by the names that its kind has today.
-
-    Older exports call SAM 2's layer scale `gamma`, and a Qwen's blocks as transformers did before
-    4.52.
-    """
     qwen = layout.family != "internvl"
-    return {_current(name, qwen=qwen): name for name in names}
+    written = {_current(name, qwen=qwen): name for name in stored}
+    found = {name: _origin(name, rules, layout) for name in names}
+    return {
+        name: Origin(tuple(written.get(part, part) for part in origin.names), origin.take)
+        for name, origin in found.items()
+    }
 
 
 def _current(name: str, *, qwen: bool) -> str:
