@@ -17,9 +17,9 @@ from vasculora.model.official.config import MODEL_TYPE as OFFICIAL_TYPE
 from vasculora.model.official.config import Layout, OfficialConfig, grounding_config, read_layout
 from vasculora.model.official.names import origins
 from vasculora.model.official.tokenizers import load_tokenizer
-from vasculora.model.placing import Origin
 from vasculora.model.processor import Processor
 from vasculora.model.prompts import PromptConfig
+from vasculora.model.weights.placing import Origin
 
 CONFIG_NAME = "config.json"
 NANO = "nano"

@@ -76,7 +76,7 @@ def decode_greedily(
     ]
 
 
-class _Ending(StoppingCriteria):
+class _Ending(StoppingCriteria):  # type: ignore[misc]
     """Ends each answer of a batch by itself, and remembers how long it was."""
 
     def __init__(self, stop: Stop, *, prompt_length: int, num_answers: int) -> None:
@@ -100,4 +100,4 @@ class _Ending(StoppingCriteria):
         if not self.stop.words:
             return False
         text = self.stop.tokenizer.decode(answer[-self.window :], skip_special_tokens=False)
-        return text.replace("\r", "").replace("\n", "").endswith(self.stop.words)
+        return str(text).replace("\r", "").replace("\n", "").endswith(self.stop.words)

@@ -6,14 +6,14 @@ and the mask decoder with the language prompt as a third token (Sa2VA, Yuan et a
 Masks are flat with an index to their image.
 """
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import Sam2Config, Sam2Model, Sam2VideoConfig, Sam2VideoModel
 
-Sam2 = Sam2Model | Sam2VideoModel
+Sam2: TypeAlias = Sam2Model | Sam2VideoModel
 """SAM 2 for images alone, or with its memory of earlier frames; their image parts are the same."""
 NUM_CANDIDATES = 3
 """Masks that SAM 2 offers for an ambiguous prompt; the one with the highest predicted IoU is

@@ -17,10 +17,10 @@ from vasculora.model.base import CONFIG_NAME, NANO, find_folder, read_base
 from vasculora.model.lora import load_adapter
 from vasculora.model.memory import MEMORY_NAME, Memory, read_memory
 from vasculora.model.official.config import OfficialConfig
-from vasculora.model.official.weights import weight_files
 from vasculora.model.processor import Processor, ProcessorConfig
 from vasculora.model.prompts import PromptConfig
 from vasculora.model.sa2va import Sa2VA
+from vasculora.model.weights.files import weight_files
 
 ADAPTER_NAME = "adapter"
 DEFAULTS_NAME = "finetune.yaml"

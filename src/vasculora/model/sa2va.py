@@ -31,9 +31,9 @@ from vasculora.model.mllm import build_mllm, find_family, token_states
 from vasculora.model.modes import in_mode
 from vasculora.model.official.config import OfficialConfig, Sam2Geometry
 from vasculora.model.official.predict_forward import Answer, predict_forward
-from vasculora.model.official.weights import find_weights
-from vasculora.model.placing import place
 from vasculora.model.processor import Processor
+from vasculora.model.weights.files import find_weights
+from vasculora.model.weights.placing import place
 
 WEIGHTS_NAME = "model.safetensors"
 

@@ -15,7 +15,9 @@ from vasculora.data.synthetic.styles import SynthStyle
 from vasculora.engine.optim import OptimConfig
 from vasculora.engine.trainer import TrainerConfig
 from vasculora.losses.objective import ObjectiveConfig
+from vasculora.model.images import Numerics
 from vasculora.model.lora import LoraSettings
+from vasculora.model.official.config import OfficialConfig
 from vasculora.model.pretrained import defaults_path
 
 PRESETS_DIR = Path(__file__).parent.parent / "assets" / "presets"
@@ -78,6 +80,10 @@ class FinetuneConfig(BaseModel):
     """`nano`, a base model's folder or a run's folder."""
     data: DataConfig
     """Which images are learnt from."""
+    official: OfficialConfig = OfficialConfig()
+    """How an official checkpoint is read."""
+    numerics: Numerics = "float32"
+    """SAM 2's normalisation: exact constants (as in the official training) or bfloat16 ones."""
     prompt: WordsConfig = WordsConfig()
     """The words around a phrase."""
     target: Literal["full", "area"] = "full"
@@ -121,6 +127,8 @@ class EvaluateConfig(BaseModel):
 
     model: str = "nano"
     """`nano`, a base model's folder or a run's folder."""
+    official: OfficialConfig = OfficialConfig()
+    """How an official checkpoint is read."""
     data: Path
     """Folder of images and masks; it is only read."""
     split: Literal["train", "val", "test", "all"] | None = None
@@ -144,6 +152,8 @@ class PredictConfig(BaseModel):
 
     model: str = "nano"
     """`nano`, a base model's folder or a run's folder."""
+    official: OfficialConfig = OfficialConfig()
+    """How an official checkpoint is read."""
     phrase: str | None = None
     """What to segment; None takes the phrase the model was trained on."""
     threshold: float | None = Field(default=None, gt=0, lt=1)

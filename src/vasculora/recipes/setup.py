@@ -29,10 +29,14 @@ from vasculora.recipes.config import FinetuneConfig
 
 def open_base(config: FinetuneConfig, device: torch.device, report: Report) -> OpenedModel:
     """Return the model behind the words and the target that the settings ask for."""
-    opened = open_model(config.model, device=device, dtype=pick_dtype(device))
+    opened = open_model(
+        config.model, device=device, dtype=pick_dtype(device), official=config.official
+    )
     words = opened.memory.prompt.model_dump() | config.prompt.model_dump(exclude_none=True)
     prompt = load_config(PromptConfig, values=words)
-    processor = opened.memory.processor.model_copy(update={"target": config.target})
+    processor = opened.memory.processor.model_copy(
+        update={"target": config.target, "numerics": config.numerics}
+    )
     num_parameters = sum(param.numel() for param in opened.model.parameters())
     report.note(f"Model: {opened.name}, {num_parameters:,} parameters, on {device}.")
     return opened.with_settings(processor=processor, prompt=prompt)

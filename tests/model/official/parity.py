@@ -23,8 +23,8 @@ from vasculora.core.geometry import upsample_logits
 from vasculora.model.base import read_base
 from vasculora.model.images import to_rgb
 from vasculora.model.official.config import OfficialConfig
-from vasculora.model.official.weights import find_weights
 from vasculora.model.sa2va import Sa2VA
+from vasculora.model.weights.files import find_weights
 
 FOLDERS = ("internvl_qwen2", "internvl_internlm2", "qwen2_5_vl", "qwen3_vl")
 FORWARD, GRADIENT = 1e-4, 1e-4

@@ -12,9 +12,9 @@ from torch.nn import functional as F
 
 from vasculora.model.official.config import OfficialConfig, read_layout
 from vasculora.model.official.names import origins
-from vasculora.model.official.weights import find_weights
-from vasculora.model.placing import place
 from vasculora.model.sa2va import Sa2VA
+from vasculora.model.weights.files import find_weights
+from vasculora.model.weights.placing import place
 
 VIT_300M = {"qkv_bias": True, "qk_normalization": False, "norm_type": "layer_norm"}
 QWEN2 = {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "vocab_size": 30}

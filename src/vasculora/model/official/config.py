@@ -21,7 +21,7 @@ from vasculora.model.prompts import TEMPLATES
 CONFIG_NAME = "config.json"
 MODEL_TYPE = "sa2va_chat"
 MAX_NEW_TOKENS = 2048
-_VISION_DEFAULTS = {
+_VISION_DEFAULTS: dict[str, Any] = {
     "num_channels": 3,
     "patch_size": 14,
     "image_size": 224,

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vasculora.model.official.config import Layout
-from vasculora.model.placing import Origin
+from vasculora.model.weights.placing import Origin
 
 Rule = tuple[str, str]
 """A pattern for the whole of our name, and the official name it stands for."""
@@ -63,7 +63,7 @@ def _origin(name: str, rules: Sequence[Rule], layout: Layout) -> Origin:
         return Origin((whole,), lambda found: _ungroup(found[0], part, *heads))
     if "{row}" in official:
         rows = tuple(official.replace("{row}", str(row)) for row in range(4))
-        return Origin(rows, torch.cat)
+        return Origin(rows, lambda found: torch.cat(list(found)))
     return Origin((official,))
 
 
@@ -78,8 +78,9 @@ def _ungroup(wqkv: Tensor, part: int, num_heads: int, num_key_heads: int) -> Ten
     """Return queries (0), keys (1) or values (2) of a tensor that is grouped by key head."""
     queries = num_heads // num_key_heads
     groups = wqkv.unflatten(0, (num_key_heads, queries + 2, -1))
-    chosen = (slice(0, queries), slice(queries, queries + 1), slice(queries + 1, queries + 2))
-    return groups[:, chosen[part]].flatten(0, 2)
+    start, length = ((0, queries), (queries, 1), (queries + 1, 1))[part]
+    piece: Tensor = groups.narrow(1, start, length)
+    return piece.flatten(0, 2)
 
 
 _S = r"grounding_encoder.sam2_model"

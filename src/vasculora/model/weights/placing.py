@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from vasculora.model.official.weights import Stored, read_weights
+from vasculora.model.weights.files import Stored, read_weights
 
 _SHOWN = 8
 

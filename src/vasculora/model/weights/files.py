@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vasculora.model.official.weight_file import (
+from vasculora.model.weights.file import (
     COPY_AGAIN,
     check_file,
     damaged,

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from vasculora.model.official.weights import (
+from vasculora.model.weights.files import (
     MAX_VALUE,
     Stored,
     find_weights,
