@@ -182,7 +182,7 @@ BAD = {
     "finetune --model {base} --out {out}": "data needs a value. Give --data,",
     "finetune --model {here}/gone --data {data} --out {out}": "gone: no such model. Give `nano`",
     "finetune --model {data} --data {data} --out {out}": "expected a base model (with config.json)",
-    "finetune --model {here}/damaged --data {data} --out {out}": "model.safetensors: is damaged or cut off",
+    "finetune --model {here}/damaged --data {data} --out {out}": "model.safetensors: is damaged or",
     "finetune --model {base} --data {data} --out {here}/full": "is not empty. Take up the run in",
     "finetune --model {base} --data {data} --out {here}/file": "is not empty. Take up the run in",
     "finetune --model {base} --data {data} --out {here}/file/a": "cannot be made",

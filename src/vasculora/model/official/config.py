@@ -20,7 +20,6 @@ from vasculora.model.prompts import TEMPLATES
 
 CONFIG_NAME = "config.json"
 MODEL_TYPE = "sa2va_chat"
-MAX_NEW_TOKENS = 2048
 _VISION_DEFAULTS: dict[str, Any] = {
     "num_channels": 3,
     "patch_size": 14,
@@ -292,7 +291,6 @@ def _processor(
         sam_size=sam2.image_size,
         mask_size=sam2.image_size // 4,
         numerics="official",
-        max_new_tokens=MAX_NEW_TOKENS,
         **images,
     )
 

@@ -20,6 +20,9 @@ from vasculora.model.decoding import Stop
 from vasculora.model.images import Picture, to_rgb
 from vasculora.model.processor import Processor
 
+MAX_NEW_TOKENS = 2048
+"""Longest answer, as in the official model: a text may be asked for, not only a mask."""
+
 
 class Answer(TypedDict):
     """What `predict_forward` returns.
@@ -83,9 +86,7 @@ def predict_forward(
     pixels = None if image is None else to_rgb(image)
     prompts = processor.chat(text or "", pixels, past=past_text).to(model.device)
     with autocast(model.device):
-        answers = model.answer(
-            prompts, max_new_tokens=processor.config.max_new_tokens, stop=processor.stop
-        )
+        answers = model.answer(prompts, max_new_tokens=MAX_NEW_TOKENS, stop=processor.stop)
         said = processor.tokenizer.decode(answers[0].tolist(), skip_special_tokens=False).strip()
         if pixels is None:
             return Answer(prediction=said, prediction_masks=[], probability_maps=[])
@@ -93,7 +94,7 @@ def predict_forward(
         with torch.set_grad_enabled(return_tensors and torch.is_grad_enabled()):
             logits = model(batch).mask_logits
     side, size = processor.config.sam_size, prompts.sizes[0]
-    probs = [upsample_logits(one, via=side, size=size).sigmoid() for one in logits.split(1)]
+    probs = [upsample_logits(one[None], via=side, size=size).sigmoid() for one in logits]
     masks = [(one.detach() > processor.config.threshold).cpu().numpy() for one in probs]
     if return_tensors:
         return Answer(prediction=said, prediction_masks=masks, probability_maps=probs)
