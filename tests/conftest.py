@@ -1,5 +1,6 @@
 """What tests share: a tiny base, drawn cases, a small data set on disk, the shared folder."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,69 @@ TINY = ArchitectureConfig(
     sam_blocks=(1, 1, 2, 1),
     decoder_width=32,
 )
+
+_LANGUAGE = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "tie_word_embeddings": False,
+}
+FAMILY_CONFIGS = {
+    "internvl": {
+        "vision_config": {
+            "hidden_size": 32,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 4,
+            "intermediate_size": 48,
+            "image_size": [48, 48],
+            "patch_size": [12, 12],
+            "attention_bias": True,
+        },
+        "text_config": _LANGUAGE | {"model_type": "qwen2"},
+        "image_seq_length": 4,
+        "tie_word_embeddings": False,
+    },
+    "qwen2_5_vl": {
+        "vision_config": {
+            "depth": 2,
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_heads": 4,
+            "out_hidden_size": 32,
+            "patch_size": 14,
+            "window_size": 56,
+            "fullatt_block_indexes": [1],
+        },
+        "text_config": _LANGUAGE
+        | {"rope_parameters": {"rope_theta": 1e6, "mrope_section": [1, 1, 2]}},
+        "tie_word_embeddings": False,
+    },
+    "qwen3_vl": {
+        "vision_config": {
+            "depth": 2,
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_heads": 4,
+            "out_hidden_size": 32,
+            "patch_size": 14,
+            "num_position_embeddings": 16,
+            "deepstack_visual_indexes": [0],
+        },
+        "text_config": _LANGUAGE
+        | {
+            "head_dim": 16,
+            "rope_parameters": {
+                "rope_theta": 5e6,
+                "mrope_section": [4, 2, 2],
+                "mrope_interleaved": True,
+            },
+        },
+        "tie_word_embeddings": False,
+    },
+}
+"""A tiny configuration of every family, but for its vocabulary and its image token."""
 
 
 def pytest_addoption(parser):
@@ -107,6 +171,12 @@ def _teach_to_answer(path, model):
 def opened(tiny_base):
     """The tiny base, opened afresh: a test may change it."""
     return open_model(tiny_base)
+
+
+def keep(sample, *phrases):
+    """Return the case with some of its phrases only."""
+    rows = [sample.phrases.index(phrase) for phrase in phrases]
+    return replace(sample, masks=sample.masks[rows], phrases=phrases)
 
 
 def draw(style, index, *, size=64):

@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
-from tests.conftest import TINY, draw
+from tests.conftest import TINY, draw, keep
 from torch import nn
 
 from vasculora.core.geometry import upsample_logits
@@ -21,12 +21,6 @@ def door(opened, **settings):
     """Return the tiny base's processor with other settings."""
     config = opened.processor.config.model_copy(update=settings)
     return Processor(opened.processor.tokenizer, config, opened.processor.prompt)
-
-
-def keep(sample, *phrases):
-    """Return the case with some of its phrases only."""
-    rows = [sample.phrases.index(phrase) for phrase in phrases]
-    return replace(sample, masks=sample.masks[rows], phrases=phrases)
 
 
 def cases():
