@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from vasculora.model.prompts import PromptConfig, build_turns
+from vasculora.model.prompts import PromptConfig, build_chat, build_turns
 
 IMAGE = "<img><IMG_CONTEXT></img>"
 
@@ -105,3 +105,30 @@ def test_other_scripts_go_through_the_tokenizer_unharmed(opened):
     assert f"Please segment the {phrase}.<|im_end|>" in opened.processor.tokenizer.decode(
         batch.input_ids[0]
     )
+
+
+SYSTEM, USER = "<|im_start|>system\nBe brief.<|im_end|>\n", "<|im_start|>user\n"
+ASKED = "<|im_end|>\n<|im_start|>assistant\n"
+PAST = f"{USER}{IMAGE}What?{ASKED}Nothing.<|im_end|>\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "past", "block", "first", "expected"),
+    [
+        ("<image>\nWhat?", "", IMAGE, False, f"{SYSTEM}{USER}{IMAGE}\nWhat?{ASKED}"),
+        ("What is <image>?", "", IMAGE, False, f"{SYSTEM}{USER}What is {IMAGE}?{ASKED}"),
+        ("What is <image>?", "", IMAGE, True, f"{SYSTEM}{USER}{IMAGE}What is ?{ASKED}"),
+        ("<image>Hello {you}", "", None, False, f"{SYSTEM}{USER}Hello {{you}}{ASKED}"),
+        ("And now?", PAST, IMAGE, False, f"{PAST}{USER}And now?{ASKED}"),
+        ("And now?", PAST, IMAGE, True, f"{PAST}{USER}And now?{ASKED}"),
+    ],
+)
+def test_a_whole_text_is_placed_as_the_official_model_does(text, past, block, first, expected):
+    config = PromptConfig(system=SYSTEM)
+    assert build_chat(text, config, past=past, image_block=block, image_first=first) == expected
+
+
+def test_a_base_s_own_system_turn_stands_before_the_first_question():
+    first, second = build_turns(["artery", "vein"], PromptConfig(system=SYSTEM), image_block=IMAGE)
+    assert first.prompt.startswith(SYSTEM + USER + IMAGE)
+    assert second.prompt.startswith("\n" + USER + "Please segment the vein.")

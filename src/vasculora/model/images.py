@@ -26,6 +26,7 @@ Numerics = Literal["official", "float32"]
 _FIRST_FACTOR = 28
 _FIRST_PIXELS = (4 * 28**2, 16384 * 28**2)
 """What qwen_vl_utils resizes to before the image processor does, for every Qwen model."""
+_MAX_RATIO = 200
 
 
 class PatchConfig(BaseModel):
@@ -112,9 +113,15 @@ class Patcher:
         Raises:
             ValueError: If one side is more than 200 times the other.
         """
+        height, width = image.shape[:2]
+        if max(height, width) > _MAX_RATIO * min(height, width):
+            raise ValueError(
+                f"an image is {height}x{width}, and a Qwen model takes none with one side more "
+                f"than {_MAX_RATIO} times the other. Crop it."
+            )
         least, most = _FIRST_PIXELS
         height, width = smart_resize(
-            *image.shape[:2], factor=_FIRST_FACTOR, min_pixels=least, max_pixels=most
+            height, width, factor=_FIRST_FACTOR, min_pixels=least, max_pixels=most
         )
         picture = Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC)
         found = self._process(picture, return_tensors="pt")

@@ -10,6 +10,7 @@ from jaxtyping import UInt8
 from vasculora.core.runtime import autocast, pick_device, pick_dtype
 from vasculora.core.types import Prediction
 from vasculora.model.images import Picture, to_rgb
+from vasculora.model.modes import in_mode
 from vasculora.model.pretrained import OpenedModel, open_model
 from vasculora.model.processor import Processor
 from vasculora.model.sa2va import Sa2VA
@@ -75,14 +76,11 @@ class Predictor:
             images: RGB, 0 to 255, of any sizes.
             phrases: One an image.
         """
-        was_training = self.model.training
-        self.model.eval()
         prompts = self.processor.prompts(case_ids, images, phrases).to(self.model.device)
-        with autocast(self.model.device):
+        with in_mode(self.model, training=False), autocast(self.model.device):
             answers, output, image_index = self.model.generate(
                 prompts,
                 max_new_tokens=self.processor.config.max_new_tokens,
                 stop=self.processor.stop,
             )
-        self.model.train(was_training)
         return self.processor.predictions(prompts, answers, output, image_index)

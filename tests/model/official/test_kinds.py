@@ -112,7 +112,11 @@ def encode(state: dict[str, Tensor], pixels: Tensor, *, heads: int, patch: int) 
     )
     x = patches.flatten(2).transpose(1, 2)
     x = torch.cat([get(f"{e}.class_embedding").expand(len(x), -1, -1), x], dim=1)
-    x = x + get(f"{e}.position_embedding")
+    table = get(f"{e}.position_embedding")
+    side = round((table.shape[1] - 1) ** 0.5)
+    grid = table[:, 1:].unflatten(1, (side, side)).permute(0, 3, 1, 2)
+    grid = F.interpolate(grid, patches.shape[2:], mode="bicubic", align_corners=False)
+    x = x + torch.cat([table[:, :1], grid.flatten(2).transpose(1, 2)], dim=1)
     layer = 0
     while get(f"{(at := f'encoder.layers.{layer}')}.ls1") is not None:
         qkv = F.linear(
@@ -134,9 +138,13 @@ def encode(state: dict[str, Tensor], pixels: Tensor, *, heads: int, patch: int) 
     return x
 
 
+@pytest.mark.parametrize("side", [56, 28])
 @pytest.mark.parametrize("name", ["qwen2", "26b"])
-def test_the_encoder_computes_what_its_description_says(tmp_path, name):
-    exporting.write_config(tmp_path, KINDS[name])
+def test_the_encoder_computes_what_its_description_says(tmp_path, name, side):
+    """With a table of positions as large as the tile, and with a smaller one that is stretched."""
+    config = KINDS[name]
+    vision = config["vision_config"] | {"image_size": side}
+    exporting.write_config(tmp_path, config | {"vision_config": vision})
     model = exporting.build(tmp_path)
     state = exporting.official_state(model, tmp_path)
     pixels = torch.randn(2, 3, 56, 56, generator=torch.Generator().manual_seed(1))
