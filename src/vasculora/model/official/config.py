@@ -35,6 +35,13 @@ _VISION_DEFAULTS: dict[str, Any] = {
     "layer_norm_eps": 1e-6,
 }
 """Of InternVisionConfig."""
+_HALF = (0.5, 0.5, 0.5)
+_PATCH_DEFAULTS: dict[str, dict[str, Any]] = {
+    "qwen2_5_vl": {},
+    "qwen3_vl": {"patch_size": 16, "mean": _HALF, "std": _HALF},
+}
+"""Of the Qwen models' vision towers and image processors."""
+_NOT_SIZES = ("model_type", "dtype", "torch_dtype")
 
 
 class Sam2Geometry(BaseModel):
@@ -249,7 +256,7 @@ def _qwen(folder: Path, tree: Mapping[str, Any], config: OfficialConfig) -> Layo
     text = dict(tree["text_config"])
     family = str(text.get("model_type", "")).removesuffix("_text")
     language = language_config(text)
-    vision = {k: v for k, v in dict(tree["vision_config"]).items() if k != "model_type"}
+    vision = {k: v for k, v in dict(tree["vision_config"]).items() if k not in _NOT_SIZES}
     tokens = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
     sam2 = config.sam2 or Sam2Geometry()
     return Layout(
@@ -264,11 +271,15 @@ def _qwen(folder: Path, tree: Mapping[str, Any], config: OfficialConfig) -> Layo
             "tie_word_embeddings": False,
         },
         sam2=sam2,
-        processor=_processor(family, sam2, config, patches=_patches(folder, vision, config)),
+        processor=_processor(
+            family, sam2, config, patches=_patches(folder, family, vision, config)
+        ),
     )
 
 
-def _patches(folder: Path, vision: Mapping[str, Any], config: OfficialConfig) -> PatchConfig:
+def _patches(
+    folder: Path, family: str, vision: Mapping[str, Any], config: OfficialConfig
+) -> PatchConfig:
     """Return how images become patches: sizes of the encoder, colours of its image processor."""
     path = folder / "preprocessor_config.json"
     found = read_json(path) if path.is_file() else {}
@@ -280,7 +291,8 @@ def _patches(folder: Path, vision: Mapping[str, Any], config: OfficialConfig) ->
         "min_pixels": config.min_pixels,
         "max_pixels": config.max_pixels,
     }
-    return PatchConfig.model_validate({k: v for k, v in given.items() if v is not None})
+    known = {key: value for key, value in given.items() if value is not None}
+    return PatchConfig.model_validate(_PATCH_DEFAULTS[family] | known)
 
 
 def _processor(

@@ -92,7 +92,7 @@ def _kind(found: Mapping[str, Any]) -> str:
     named = found.get("architectures") or []
     model_type = found.get("model_type")
     for name, kind in LANGUAGE_MODELS.items():
-        if name in named or (kind.model_type == model_type and kind.model_type != "llama"):
+        if name in named or kind.model_type == model_type:
             return name
     if model_type == "internlm2":
         return "InternLM2ForCausalLM"
