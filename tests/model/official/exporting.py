@@ -5,17 +5,20 @@ loaded, damaged, sharded, and measured.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
+from accelerate import init_empty_weights
 from safetensors.torch import save_file
 from torch import Tensor
 
 from vasculora.model.base import official_settings
 from vasculora.model.official.config import OfficialConfig, read_layout
 from vasculora.model.official.names import origins
+from vasculora.model.prompts import PromptConfig
 from vasculora.model.sa2va import Sa2VA
+from vasculora.model.scratch import train_tokenizer
 
 SAM2 = {
     "image_size": 64,
@@ -77,6 +80,14 @@ def build(folder: Path, *, sam2=None, seed: int = 0) -> Sa2VA:
     return model
 
 
+def describe(folder: Path, *, sam2=None) -> dict[str, Tensor]:
+    """Return official names and shapes of the kind that `config.json` describes, on meta."""
+    layout = read_layout(folder, OfficialConfig.model_validate({"sam2": sam2 or SAM2}))
+    with init_empty_weights():
+        model = Sa2VA(**official_settings(layout, seg_id=5, image_id=4))
+    return official_state(model, folder, sam2=sam2)
+
+
 def official_state(model: Sa2VA, folder: Path, *, sam2=None) -> dict[str, Tensor]:
     """Return a model's weights under their official names, joined as they are there."""
     layout = read_layout(folder, OfficialConfig.model_validate({"sam2": sam2 or SAM2}))
@@ -112,3 +123,51 @@ def write_config(folder: Path, config: Mapping[str, object]) -> None:
 def write_weights(folder: Path, state: Mapping[str, Tensor]) -> None:
     contiguous = {name: value.contiguous() for name, value in state.items()}
     save_file(contiguous, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def write_tokenizer(folder: Path) -> None:
+    """Write a tokenizer with the tokens that InternVL and `[SEG]` need."""
+    train_tokenizer(["vessel"], PromptConfig(), vocab_size=320).save_pretrained(folder)
+
+
+def write_shards(
+    folder: Path, described: Mapping[str, Tensor], *, max_bytes: int, dtype=torch.float32, seed=0
+) -> list[Path]:
+    """Write random weights of given shapes and their index; one shard at a time is in memory.
+
+    Args:
+        folder: Where to.
+        described: Tensors whose shapes alone count, by name.
+        max_bytes: Largest shard; a tensor may not be larger.
+        dtype: Number format in the files.
+        seed: Of the weights.
+    """
+    shards = list(_shards(described, max_bytes, dtype.itemsize))
+    generator = torch.Generator().manual_seed(seed)
+    files = []
+    for number, names in enumerate(shards, start=1):
+        files.append(folder / f"model-{number:05}-of-{len(shards):05}.safetensors")
+        values = {
+            name: torch.randn(described[name].shape, generator=generator).mul_(0.02).to(dtype)
+            for name in names
+        }
+        save_file(values, files[-1], metadata={"format": "pt"})
+    places = {n: file.name for file, names in zip(files, shards, strict=True) for n in names}
+    total = sum(value.numel() for value in described.values()) * dtype.itemsize
+    index = {"metadata": {"total_size": total}, "weight_map": places}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    return files
+
+
+def _shards(described: Mapping[str, Tensor], max_bytes: int, item_size: int) -> Iterator[list[str]]:
+    names, size = [], 0
+    for name, value in described.items():
+        more = value.numel() * item_size
+        if more > max_bytes:
+            raise ValueError(f"{name} takes {more} bytes, more than a shard's {max_bytes}.")
+        if names and size + more > max_bytes:
+            yield names
+            names, size = [], 0
+        names.append(name)
+        size += more
+    yield names
