@@ -9,6 +9,7 @@ mask in use is computed by the lines that training went through, and a `[SEG]` a
 answer still has its state.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,13 +30,14 @@ from vasculora.model.images import Numerics, Picture
 from vasculora.model.memory import Memory, write_memory
 from vasculora.model.mllm import build_mllm, find_family, token_states
 from vasculora.model.modes import in_mode
-from vasculora.model.official.config import OfficialConfig, Sam2Geometry
+from vasculora.model.official.config import Sam2Geometry, official_config
 from vasculora.model.official.predict_forward import Answer, predict_forward
 from vasculora.model.processor import Processor
 from vasculora.model.weights.files import find_weights
 from vasculora.model.weights.placing import place
 
 WEIGHTS_NAME = "model.safetensors"
+_LONGEST_REASON = 160
 
 
 class Sa2VA(nn.Module):
@@ -248,14 +250,35 @@ class Sa2VA(nn.Module):
             FileNotFoundError: If the folder or a file of it is not there.
             ValueError: If files are damaged, do not belong together, or are of another model.
         """
-        given = {"sam2": sam2, "min_pixels": min_pixels, "max_pixels": max_pixels}
-        base = read_base(find_folder(path), OfficialConfig.model_validate(given))
+        official = official_config(sam2=sam2, min_pixels=min_pixels, max_pixels=max_pixels)
+        base = read_base(find_folder(path), official)
         where = pick_device() if device is None else torch.device(device)
         model = cls.of(base, dtype=pick_dtype(where) if dtype is None else dtype, device=where)
         if numerics is not None:
             config = base.processor.config.model_copy(update={"numerics": numerics})
             model.processor = Processor(base.processor.tokenizer, config, base.processor.prompt)
         return model
+
+    @classmethod
+    def empty(cls, settings: Mapping[str, Any], folder: Path) -> "Sa2VA":
+        """Return a model on the meta device: names and shapes of all weights, without memory.
+
+        Args:
+            settings: What it is built from.
+            folder: Where they were read.
+
+        Raises:
+            ValueError: If no model can be built from them.
+        """
+        try:
+            with init_empty_weights():
+                return cls(**settings)
+        except Exception as cause:  # each class of transformers has exceptions of its own
+            reason = " ".join(str(cause).split())[:_LONGEST_REASON]
+            raise ValueError(
+                f"{folder / CONFIG_NAME}: no model can be built from it "
+                f"({type(cause).__name__}: {reason}). Copy the file again."
+            ) from cause
 
     @classmethod
     def of(cls, base: Base, *, dtype: torch.dtype, device: torch.device) -> "Sa2VA":
@@ -271,8 +294,7 @@ class Sa2VA(nn.Module):
             ValueError: If they are damaged or do not fit.
         """
         found = find_weights(base.folder)
-        with init_empty_weights():
-            model = cls(**base.settings)
+        model = cls.empty(base.settings, base.folder)
         place(
             model,
             found,

@@ -10,38 +10,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from vasculora.core.io import read_json
 from vasculora.model.images import PatchConfig
 from vasculora.model.official.language import language_config
+from vasculora.model.official.schema import (
+    Count,
+    Index,
+    InternVL,
+    PatchVision,
+    Preprocessor,
+    QwenVL,
+    TiledVision,
+    Width,
+    first_fault,
+    read_section,
+)
 from vasculora.model.processor import ProcessorConfig
 from vasculora.model.prompts import TEMPLATES
 
 CONFIG_NAME = "config.json"
+PREPROCESSOR_NAME = "preprocessor_config.json"
 MODEL_TYPE = "sa2va_chat"
-_VISION_DEFAULTS: dict[str, Any] = {
-    "num_channels": 3,
-    "patch_size": 14,
-    "image_size": 224,
-    "qkv_bias": False,
-    "hidden_size": 3200,
-    "num_attention_heads": 25,
-    "intermediate_size": 12800,
-    "qk_normalization": True,
-    "num_hidden_layers": 48,
-    "hidden_act": "gelu",
-    "norm_type": "rms_norm",
-    "layer_norm_eps": 1e-6,
-}
-"""Of InternVisionConfig."""
 _HALF = (0.5, 0.5, 0.5)
 _PATCH_DEFAULTS: dict[str, dict[str, Any]] = {
     "qwen2_5_vl": {},
     "qwen3_vl": {"patch_size": 16, "mean": _HALF, "std": _HALF},
 }
 """Of the Qwen models' vision towers and image processors."""
-_NOT_SIZES = ("model_type", "dtype", "torch_dtype")
 
 
 class Sam2Geometry(BaseModel):
@@ -49,34 +46,48 @@ class Sam2Geometry(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    image_size: int = Field(default=1024, ge=32, multiple_of=32)
+    image_size: int = Field(default=1024, ge=32, le=8192, multiple_of=32)
     """Side of the square input in pixels."""
-    hidden: int = Field(default=256, ge=32, multiple_of=32)
+    hidden: int = Field(default=256, ge=32, le=8192, multiple_of=32)
     """Width of neck, prompt encoder, mask decoder and memory attention."""
     mem: int = Field(default=64, ge=64, le=64)
     """Width of a memory; transformers fixes it at 64."""
-    embed_dim: int = Field(default=144, ge=1)
+    embed_dim: int = Field(default=144, ge=1, le=8192)
     """Width of the image encoder's first stage; it doubles at each of the next three."""
     heads: int = Field(default=2, ge=1)
     """Attention heads of the first stage; they double likewise."""
-    stages: tuple[int, int, int, int] = (2, 6, 36, 4)
+    stages: tuple[Count, Count, Count, Count] = (2, 6, 36, 4)
     """Blocks of each stage."""
-    glob: tuple[int, ...] = (23, 33, 43)
+    glob: tuple[Index, ...] = (23, 33, 43)
     """Blocks that see the whole image."""
-    bkg: tuple[int, int] = (7, 7)
+    bkg: tuple[Count, Count] = (7, 7)
     """Grid of the position embedding's background."""
-    win: tuple[int, int, int, int] = (8, 4, 16, 8)
+    win: tuple[Count, Count, Count, Count] = (8, 4, 16, 8)
     """Side of each stage's attention windows."""
-    channels: tuple[int, int, int, int] = (1152, 576, 288, 144)
+    channels: tuple[Width, Width, Width, Width] = (1152, 576, 288, 144)
     """Widths of the stages as the neck takes them, the last first."""
-    mem_layers: int = Field(default=4, ge=1)
+    mem_layers: Count = 4
     """Layers of memory attention."""
-    mem_ff: int = Field(default=2048, ge=1)
+    mem_ff: Width = 2048
     """Width of its feed-forward part."""
-    mlp_dim: int = Field(default=2048, ge=1)
+    mlp_dim: Width = 2048
     """Width of the mask decoder's feed-forward part."""
-    iou_hidden: int = Field(default=256, ge=1)
+    iou_hidden: Width = 256
     """Width of the head that predicts a mask's IoU."""
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> "Sam2Geometry":
+        if self.embed_dim % self.heads:
+            raise ValueError(f"heads: {self.heads} does not divide embed_dim, {self.embed_dim}")
+        widths = tuple(self.embed_dim * scale for scale in (8, 4, 2, 1))
+        if self.channels != widths:
+            raise ValueError(
+                f"channels: expected {widths}, which embed_dim {self.embed_dim} gives, got "
+                f"{self.channels}"
+            )
+        if beyond := [block for block in self.glob if block >= sum(self.stages)]:
+            raise ValueError(f"glob names block {beyond[0]} of {sum(self.stages)}")
+        return self
 
 
 class OfficialConfig(BaseModel):
@@ -90,6 +101,24 @@ class OfficialConfig(BaseModel):
     """Smallest area of an image for a Qwen model; None takes the official 512 x 28 x 28."""
     max_pixels: int | None = Field(default=None, ge=1)
     """Largest area of an image for a Qwen model; None takes the official 2048 x 28 x 28."""
+
+
+def official_config(
+    *,
+    sam2: Sam2Geometry | Mapping[str, Any] | None,
+    min_pixels: int | None,
+    max_pixels: int | None,
+) -> OfficialConfig:
+    """Return how an official checkpoint is read, as a caller of Python says it.
+
+    Raises:
+        ValueError: If a value is of another kind or size; names it.
+    """
+    given = {"sam2": sam2, "min_pixels": min_pixels, "max_pixels": max_pixels}
+    try:
+        return OfficialConfig.model_validate(given)
+    except ValidationError as failure:
+        raise ValueError(first_fault(failure)) from None
 
 
 @dataclass(frozen=True)
@@ -126,16 +155,12 @@ def read_layout(folder: Path, config: OfficialConfig) -> Layout:
     """
     path = folder / CONFIG_NAME
     tree = read_json(path)
+    colours = _read_colours(folder / PREPROCESSOR_NAME)
     try:
         if "llm_config" in tree:
             return _internvl(tree, config)
-        if isinstance(tree.get("text_config"), dict):
-            return _qwen(folder, tree, config)
-    except (KeyError, TypeError, AttributeError) as cause:
-        raise ValueError(
-            f"{path}: a setting is missing or of another type than expected ({cause!r}). Copy the "
-            "file again."
-        ) from cause
+        if "text_config" in tree:
+            return _qwen(tree, config, colours)
     except ValueError as cause:
         raise ValueError(f"{path}: {cause}") from cause
     raise ValueError(
@@ -201,103 +226,120 @@ def _internvl(tree: Mapping[str, Any], config: OfficialConfig) -> Layout:
             raise ValueError(
                 f"{name} is for Qwen models; an InternVL takes tiles of one size. Leave it out."
             )
-    if tree.get("ps_version", "v1") != "v2":
-        raise ValueError("ps_version 'v1' (transposed tokens) is not supported, only 'v2'.")
-    vision = _VISION_DEFAULTS | dict(tree.get("vision_config") or {})
+    found = read_section(InternVL, tree)
     language = language_config(tree["llm_config"])
-    ratio = float(tree.get("downsample_ratio", 0.5))
-    tile = int(tree.get("force_image_size") or vision["image_size"])
-    patch = int(vision["patch_size"])
-    tokens = int((tile // patch * ratio) ** 2)
+    if language.sees_patches:
+        raise ValueError(
+            f"llm_config: {language.official_class} is the language model of a Qwen-VL, not of an "
+            "InternVL. Copy the file again."
+        )
     sam2 = config.sam2 or Sam2Geometry()
     return Layout(
         family="internvl",
         language_model=language.official_class,
         grouped_heads=language.grouped_heads,
-        template=_template(tree),
+        template=_template(found.template),
         mllm={
-            "vision_config": _vision_config(vision),
+            "vision_config": _vision_config(found.vision_config),
             "text_config": language.config,
-            "image_seq_length": tokens,
-            "downsample_ratio": ratio,
-            "vision_feature_layer": int(tree.get("select_layer", -1)),
+            "image_seq_length": found.tile_tokens,
+            "downsample_ratio": found.downsample_ratio,
+            "vision_feature_layer": found.select_layer,
             "tie_word_embeddings": False,
         },
         sam2=sam2,
-        processor=_processor("internvl", sam2, config, tile_size=tile, tile_tokens=tokens),
+        processor=_processor(
+            "internvl",
+            sam2,
+            tile_size=found.tile_size,
+            tile_tokens=found.tile_tokens,
+        ),
     )
 
 
-def _vision_config(vision: Mapping[str, Any]) -> dict[str, Any]:
+def _vision_config(vision: TiledVision) -> dict[str, Any]:
     """Return InternViT's settings as transformers writes them."""
-    if vision["qk_normalization"] and float(vision["layer_norm_eps"]) != 1e-6:
-        raise ValueError(
-            "vision_config.layer_norm_eps: expected 1e-06 where queries and keys are normalised, "
-            f"got {vision['layer_norm_eps']}."
-        )
     return {
-        "hidden_size": vision["hidden_size"],
-        "num_hidden_layers": vision["num_hidden_layers"],
-        "num_attention_heads": vision["num_attention_heads"],
-        "intermediate_size": vision["intermediate_size"],
-        "hidden_act": vision["hidden_act"],
-        "layer_norm_eps": vision["layer_norm_eps"],
-        "norm_type": vision["norm_type"],
-        "attention_bias": vision["qkv_bias"],
-        "use_qk_norm": vision["qk_normalization"],
-        "num_channels": vision["num_channels"],
-        "image_size": [vision["image_size"]] * 2,
-        "patch_size": [vision["patch_size"]] * 2,
+        "hidden_size": vision.hidden_size,
+        "num_hidden_layers": vision.num_hidden_layers,
+        "num_attention_heads": vision.num_attention_heads,
+        "intermediate_size": vision.intermediate_size,
+        "hidden_act": vision.hidden_act,
+        "layer_norm_eps": vision.layer_norm_eps,
+        "norm_type": vision.norm_type,
+        "attention_bias": vision.qkv_bias,
+        "use_qk_norm": vision.qk_normalization,
+        "num_channels": vision.num_channels,
+        "image_size": [vision.image_size] * 2,
+        "patch_size": [vision.patch_size] * 2,
         "use_mean_pooling": True,  # the official encoder has no norm after its last layer
     }
 
 
-def _qwen(folder: Path, tree: Mapping[str, Any], config: OfficialConfig) -> Layout:
-    text = dict(tree["text_config"])
-    family = str(text.get("model_type", "")).removesuffix("_text")
-    language = language_config(text)
-    vision = {k: v for k, v in dict(tree["vision_config"]).items() if k not in _NOT_SIZES}
-    tokens = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+def _qwen(tree: Mapping[str, Any], config: OfficialConfig, colours: Preprocessor) -> Layout:
+    found = read_section(QwenVL, tree)
+    language = language_config(tree["text_config"])
+    if not language.sees_patches:
+        raise ValueError(
+            f"text_config: {language.official_class} is the language model of an InternVL, not of "
+            "a Qwen-VL. Copy the file again."
+        )
+    family = str(language.config["model_type"]).removesuffix("_text")
+    given = found.model_dump(exclude_none=True, exclude_unset=True)
+    tokens = ("video_token_id", "vision_start_token_id", "vision_end_token_id")
     sam2 = config.sam2 or Sam2Geometry()
     return Layout(
         family=family,
         language_model=language.official_class,
         grouped_heads=None,
-        template=_template(tree),
+        template=_template(found.template),
         mllm={
             "text_config": language.config,
-            "vision_config": vision,
-            **{name: tree[name] for name in tokens if name in tree},
+            "vision_config": given["vision_config"],
+            **{name: given[name] for name in tokens if name in given},
             "tie_word_embeddings": False,
         },
         sam2=sam2,
         processor=_processor(
-            family, sam2, config, patches=_patches(folder, family, vision, config)
+            family, sam2, patches=_patches(family, found.vision_config, config, colours)
         ),
     )
 
 
+def _read_colours(path: Path) -> Preprocessor:
+    """Return what a Qwen's image processor says of colours; nothing where there is no file."""
+    if not path.is_file():
+        return Preprocessor()
+    try:
+        return read_section(Preprocessor, read_json(path))
+    except ValueError as cause:
+        said = str(cause)
+        raise ValueError(said if said.startswith(str(path)) else f"{path}: {said}") from cause
+
+
 def _patches(
-    folder: Path, family: str, vision: Mapping[str, Any], config: OfficialConfig
+    family: str, vision: PatchVision, config: OfficialConfig, colours: Preprocessor
 ) -> PatchConfig:
     """Return how images become patches: sizes of the encoder, colours of its image processor."""
-    path = folder / "preprocessor_config.json"
-    found = read_json(path) if path.is_file() else {}
     given = {
-        "patch_size": vision.get("patch_size"),
-        "merge_size": vision.get("spatial_merge_size"),
-        "mean": found.get("image_mean"),
-        "std": found.get("image_std"),
+        "patch_size": vision.patch_size if "patch_size" in vision.model_fields_set else None,
+        "merge_size": vision.spatial_merge_size,
+        "mean": colours.image_mean,
+        "std": colours.image_std,
         "min_pixels": config.min_pixels,
         "max_pixels": config.max_pixels,
     }
     known = {key: value for key, value in given.items() if value is not None}
-    return PatchConfig.model_validate(_PATCH_DEFAULTS[family] | known)
+    patches = PatchConfig.model_validate(_PATCH_DEFAULTS[family] | known)
+    if patches.min_pixels > patches.max_pixels:
+        raise ValueError(
+            f"min_pixels is {patches.min_pixels} and max_pixels {patches.max_pixels}, so no image "
+            "fits. Give min_pixels at most as large as max_pixels."
+        )
+    return patches
 
 
-def _processor(
-    family: str, sam2: Sam2Geometry, config: OfficialConfig, **images: Any
-) -> ProcessorConfig:
+def _processor(family: str, sam2: Sam2Geometry, **images: Any) -> ProcessorConfig:
     return ProcessorConfig(
         family=family,
         sam_size=sam2.image_size,
@@ -307,8 +349,8 @@ def _processor(
     )
 
 
-def _template(tree: Mapping[str, Any]) -> str:
-    name = str(tree.get("template") or "qwen_chat").replace("-", "_")
+def _template(named: str | None) -> str:
+    name = (named or "qwen_chat").replace("-", "_")
     if name not in TEMPLATES:
         raise ValueError(f"unknown template {name!r}. Known: {', '.join(TEMPLATES)}.")
     return name

@@ -19,8 +19,6 @@ _KEPT = (
     "hidden_act",
     "max_position_embeddings",
     "rms_norm_eps",
-    "bos_token_id",
-    "eos_token_id",
     "use_sliding_window",
     "sliding_window",
     "max_window_layers",
@@ -39,6 +37,7 @@ class LanguageModel:
         renamed: Settings that transformers calls otherwise.
         rope_theta: Base of its rotary positions, where none is given.
         grouped: Whether queries, keys and values are stored as one tensor, grouped by key head.
+        sees_patches: Whether it belongs to a Qwen-VL.
     """
 
     model_type: str
@@ -46,6 +45,7 @@ class LanguageModel:
     renamed: Mapping[str, str] = field(default_factory=dict)
     rope_theta: float = 10000.0
     grouped: bool = False
+    sees_patches: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,13 @@ class LanguageConfig:
         official_class: Its class in the official code.
         config: Its settings as transformers writes them.
         grouped_heads: Query and key-value heads, where they are stored as one grouped tensor.
+        sees_patches: Whether it belongs to a Qwen-VL.
     """
 
     official_class: str
     config: dict[str, Any]
     grouped_heads: tuple[int, int] | None
+    sees_patches: bool
 
 
 def language_config(found: Mapping[str, Any]) -> LanguageConfig:
@@ -82,9 +84,14 @@ def language_config(found: Mapping[str, Any]) -> LanguageConfig:
         "model_type": kind.model_type,
         "rope_parameters": _rope(found, kind.rope_theta),
         "tie_word_embeddings": False,  # the official head is always stored apart
+        # the tokenizer says where an answer ends, and transformers warns of ids beyond the table
+        "bos_token_id": None,
+        "eos_token_id": None,
     }
     heads = (config["num_attention_heads"], config["num_key_value_heads"]) if kind.grouped else None
-    return LanguageConfig(official_class=name, config=config, grouped_heads=heads)
+    return LanguageConfig(
+        official_class=name, config=config, grouped_heads=heads, sees_patches=kind.sees_patches
+    )
 
 
 def _kind(found: Mapping[str, Any]) -> str:
@@ -133,6 +140,10 @@ LANGUAGE_MODELS: dict[str, LanguageModel] = {
         renamed={"bias": "attention_bias"},
         grouped=True,
     ),
-    "Qwen2_5_VLForConditionalGeneration": LanguageModel("qwen2_5_vl_text", rope_theta=1000000.0),
-    "Qwen3VLForConditionalGeneration": LanguageModel("qwen3_vl_text", rope_theta=5000000.0),
+    "Qwen2_5_VLForConditionalGeneration": LanguageModel(
+        "qwen2_5_vl_text", rope_theta=1000000.0, sees_patches=True
+    ),
+    "Qwen3VLForConditionalGeneration": LanguageModel(
+        "qwen3_vl_text", rope_theta=5000000.0, sees_patches=True
+    ),
 }
