@@ -17,7 +17,7 @@ from vasculora.core.io import read_json
 
 PROGRAM = [sys.executable, "-m", "vasculora"]
 COMMANDS = ([], ["finetune"], ["audit"], ["evaluate"], ["predict"], ["data"], ["data", "synth"])
-COMMANDS += (["pretrain"],)
+COMMANDS += (["pretrain"], ["inspect"])
 LOG_BLOCK = re.compile(
     r"Epoch (\d+)/3\n"
     r"  Train - Loss: \d+\.\d{4}, Dice: [01]\.\d{4}\n"

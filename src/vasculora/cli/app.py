@@ -7,16 +7,14 @@ Exit codes: 0 done, 1 a check or gate failed, 2 bad input, 3 the run cannot lear
 stopped.
 """
 
-import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
+from vasculora.cli.exits import CANNOT_LEARN, FAILED, Guarded
 from vasculora.cli.options import (
     BatchSize,
     ConfigFile,
@@ -31,54 +29,10 @@ from vasculora.cli.options import (
     Set,
     Trainable,
 )
-from vasculora.cli.render import Reporter, make_console, render_error, render_json
-
-FAILED, BAD_INPUT, CANNOT_LEARN, INTERRUPTED, TERMINATED = 1, 2, 3, 130, 143
-
-
-class _Terminated(BaseException):
-    """The process was asked to end."""
-
-
-class _Guarded(TyperGroup):
-    """A group of commands that turns faults into one clear message and an exit code."""
-
-    def invoke(self, ctx: Any) -> Any:
-        signal.signal(signal.SIGTERM, _terminate)
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            _stop("stopped. What was finished is kept.", INTERRUPTED)
-        except _Terminated:
-            _stop("terminated. What was finished is kept.", TERMINATED)
-        except (ValueError, OSError, RuntimeError) as fault:
-            if ctx.params.get("debug"):
-                raise
-            _stop(str(fault), _exit_code(fault))
-
-
-def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
-    raise _Terminated
-
-
-def _stop(message: str, code: int) -> NoReturn:
-    render_error(message)
-    raise typer.Exit(code)
-
-
-def _exit_code(fault: Exception) -> int:
-    """Return the exit code of a fault; one that is none of the user's making is raised again."""
-    from vasculora.core.errors import CannotLearnError
-
-    if isinstance(fault, CannotLearnError):
-        return CANNOT_LEARN
-    if isinstance(fault, RuntimeError):
-        raise fault
-    return BAD_INPUT
-
+from vasculora.cli.render import Reporter, make_console, render_json
 
 app = typer.Typer(
-    cls=_Guarded,
+    cls=Guarded,
     no_args_is_help=True,
     rich_markup_mode="rich",
     add_completion=False,
@@ -229,6 +183,41 @@ def audit(
         show(found, reporter)
     if not found.ok:
         raise typer.Exit(CANNOT_LEARN)
+
+
+@app.command()
+def inspect(
+    model: ModelArgument,
+    json: Annotated[
+        bool, typer.Option("--json", help="All of it as JSON, alone on standard output.")
+    ] = False,
+    config: ConfigFile = None,
+    set_: Set = None,
+) -> None:
+    """Show what a model's folder is, without reading a weight.
+
+    Family, sizes, weights by block and how they are stored, prompt and tokens,
+    and what each preset of finetune would attach and train. Goes by settings,
+    index and headers: an official checkpoint without its weight files or its
+    tokenizer is shown too, and what is missing is said. Exits with 2 where
+    files do not fit together.
+
+    [bold]Example[/bold]: vasculora inspect Sa2VA-InternVL3-8B
+    [bold]Example[/bold]: vasculora inspect runs/1 --json
+    """
+    from vasculora.core.config import load_config
+    from vasculora.recipes.inspect import InspectConfig
+    from vasculora.recipes.inspect import inspect as run
+    from vasculora.recipes.inspection import show
+
+    settings = load_config(
+        InspectConfig, *_files(config), overrides=set_ or (), values={"model": model}
+    )
+    found = run(settings)
+    if json:
+        render_json(found.to_dict())
+    else:
+        show(found, Reporter())
 
 
 @app.command()

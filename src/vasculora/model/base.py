@@ -28,6 +28,31 @@ MODEL_TYPE = "vasculora_sa2va"
 SETTINGS = ("family", "mllm", "grounding", "seg_token_id")
 
 
+OriginsOf = Callable[[Iterable[str], Iterable[str]], Mapping[str, Origin]]
+"""Gives the origin of each of a Sa2VA's weights, from our names and the stored ones."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A base as its settings describe it; neither its tokenizer nor its weights are read.
+
+    Attributes:
+        folder: Where it is.
+        layout: The kind of an official checkpoint; None where the base is one of ours.
+        settings: What a Sa2VA is built from. Of an official checkpoint, the ids that its tokenizer
+            gives are 0.
+        memory: Processor, words and threshold. Of an official checkpoint, without the system turn,
+            which its tokenizer gives.
+        origins: Gives the origins of its weights.
+    """
+
+    folder: Path
+    layout: Layout | None
+    settings: Mapping[str, Any]
+    memory: Memory
+    origins: OriginsOf
+
+
 @dataclass(frozen=True)
 class Base:
     """A base as its folder describes it, without its weights.
@@ -37,14 +62,14 @@ class Base:
         settings: What a Sa2VA is built from.
         processor: The door to it.
         memory: Processor, words and threshold.
-        origins: Gives the origin of each of a Sa2VA's weights, from our names and the stored ones.
+        origins: Gives the origins of its weights.
     """
 
     folder: Path
     settings: Mapping[str, Any]
     processor: Processor
     memory: Memory
-    origins: Callable[[Iterable[str], Iterable[str]], Mapping[str, Origin]]
+    origins: OriginsOf
 
 
 def find_folder(name: str | Path) -> Path:
@@ -81,6 +106,20 @@ def read_base(folder: Path, official: OfficialConfig) -> Base:
         FileNotFoundError: If the folder or one of its files is not there.
         ValueError: If a file is damaged, or it is no Sa2VA.
     """
+    return add_tokenizer(read_plan(folder, official))
+
+
+def read_plan(folder: Path, official: OfficialConfig) -> Plan:
+    """Return what a base's settings say of it: the part of `read_base` that needs no tokenizer.
+
+    Args:
+        folder: A folder that `Sa2VA.save_pretrained` wrote, or an official checkpoint.
+        official: How an official checkpoint is read.
+
+    Raises:
+        FileNotFoundError: If the settings are not there.
+        ValueError: If they are damaged, or it is no Sa2VA.
+    """
     tree = _read_config(folder)
     if tree.get("model_type") == MODEL_TYPE:
         if official != OfficialConfig():
@@ -88,8 +127,33 @@ def read_base(folder: Path, official: OfficialConfig) -> Base:
                 f"{folder}: sam2, min_pixels and max_pixels are for official checkpoints; this "
                 "base holds its own. Leave them out."
             )
-        return _read_own(folder, tree)
-    return _read_official(folder, official)
+        return _plan_own(folder, tree)
+    return _plan_official(folder, official)
+
+
+def add_tokenizer(plan: Plan) -> Base:
+    """Return a base with its tokenizer: the other part of `read_base`.
+
+    Raises:
+        FileNotFoundError: If there is no tokenizer.
+        ValueError: If it is damaged, or does not belong to the checkpoint.
+    """
+    layout, settings, memory = plan.layout, plan.settings, plan.memory
+    if layout is None:
+        processor = Processor.from_pretrained(plan.folder, memory.processor, memory.prompt)
+    else:
+        tokenizer = load_tokenizer(plan.folder)
+        prompt = memory.prompt.model_copy(update={"system": system_turn(tokenizer, layout)})
+        processor = Processor(tokenizer, layout.processor, prompt)
+        settings = official_settings(layout, seg_id=processor.seg_id, image_id=processor.image_id)
+        memory = memory.model_copy(update={"prompt": prompt})
+    return Base(
+        folder=plan.folder,
+        settings=settings,
+        processor=processor,
+        memory=memory,
+        origins=plan.origins,
+    )
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -111,32 +175,28 @@ def _read_config(folder: Path) -> dict[str, Any]:
     )
 
 
-def _read_own(folder: Path, tree: Mapping[str, Any]) -> Base:
+def _plan_own(folder: Path, tree: Mapping[str, Any]) -> Plan:
     if absent := [name for name in SETTINGS if name not in tree]:
         raise ValueError(
             f"{folder / CONFIG_NAME}: the settings {', '.join(absent)} are missing. Copy the base "
             "again."
         )
-    memory = read_memory(folder)
-    return Base(
+    return Plan(
         folder=folder,
+        layout=None,
         settings={name: tree[name] for name in SETTINGS},
-        processor=Processor.from_pretrained(folder, memory.processor, memory.prompt),
-        memory=memory,
+        memory=read_memory(folder),
         origins=lambda names, stored: {name: Origin((name,)) for name in names},
     )
 
 
-def _read_official(folder: Path, official: OfficialConfig) -> Base:
+def _plan_official(folder: Path, official: OfficialConfig) -> Plan:
     layout = read_layout(folder, official)
-    tokenizer = load_tokenizer(folder)
-    prompt = PromptConfig(template=layout.template, system=system_turn(tokenizer, layout))
-    processor = Processor(tokenizer, layout.processor, prompt)
-    return Base(
+    return Plan(
         folder=folder,
-        settings=official_settings(layout, seg_id=processor.seg_id, image_id=processor.image_id),
-        processor=processor,
-        memory=Memory(processor=layout.processor, prompt=prompt),
+        layout=layout,
+        settings=official_settings(layout, seg_id=0, image_id=0),
+        memory=Memory(processor=layout.processor, prompt=PromptConfig(template=layout.template)),
         origins=lambda names, stored: origins(names, stored, layout),
     )
 

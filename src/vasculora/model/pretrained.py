@@ -99,9 +99,17 @@ def defaults_path(name: str | Path) -> Path | None:
     return path if path.is_file() else None
 
 
-def _open_run(
-    folder: Path, *, device: torch.device | str, dtype: torch.dtype, official: OfficialConfig
-) -> OpenedModel:
+def read_run(folder: Path, official: OfficialConfig) -> tuple[Memory, str]:
+    """Return what a run's adapter remembers, and the name of its base.
+
+    Args:
+        folder: A run's folder.
+        official: How the caller would have an official checkpoint read; nothing, in a run.
+
+    Raises:
+        FileNotFoundError: If the adapter is not complete.
+        ValueError: If it names no base, or the caller gives settings that the run remembers.
+    """
     if official != OfficialConfig():
         raise ValueError(
             f"{folder}: sam2, min_pixels and max_pixels are for official checkpoints; this run "
@@ -111,7 +119,15 @@ def _open_run(
     memory = read_memory(adapter)
     if memory.base is None:
         raise ValueError(f"{adapter / MEMORY_NAME}: names no base. Copy the run again.")
-    base = open_model(memory.base, device=device, dtype=dtype, official=memory.official)
+    return memory, memory.base
+
+
+def _open_run(
+    folder: Path, *, device: torch.device | str, dtype: torch.dtype, official: OfficialConfig
+) -> OpenedModel:
+    memory, base_name = read_run(folder, official)
+    adapter = folder / ADAPTER_NAME
+    base = open_model(base_name, device=device, dtype=dtype, official=memory.official)
     if base.fingerprint != memory.fingerprint:
         raise ValueError(
             f"{adapter}: the adapter was trained on {memory.base} with fingerprint "

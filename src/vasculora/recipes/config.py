@@ -212,9 +212,13 @@ def finetune_settings(
     return load_config(FinetuneConfig, below, *layers, overrides=overrides, values=values)
 
 
+def preset_names() -> tuple[str, ...]:
+    """Return the names of all presets."""
+    return tuple(sorted(path.stem for path in PRESETS_DIR.glob("*.yaml")))
+
+
 def _preset(name: str) -> Path:
     path = PRESETS_DIR / f"{name}.yaml"
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in PRESETS_DIR.glob("*.yaml")))
-        raise ValueError(f"unknown preset {name!r}. Known: {known}.")
+        raise ValueError(f"unknown preset {name!r}. Known: {', '.join(preset_names())}.")
     return path

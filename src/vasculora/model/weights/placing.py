@@ -5,8 +5,9 @@ weight its tensor, of the right shape. Then each is read, cut and converted on i
 the model in its own number format and one shard are all that is ever in memory.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from vasculora.model.weights.files import Stored, read_weights
 
 _SHOWN = 8
+_PROJECTOR_END = "text_hidden_fcs.2."
 
 
 def _first(found: Sequence[Tensor]) -> Tensor:
@@ -79,15 +81,33 @@ def check_fit(model: nn.Module, found: Mapping[str, Stored], origins: Mapping[st
     Raises:
         ValueError: If a tensor is missing, unexpected or of another shape; lists them.
     """
+    folder = next(iter(found.values())).file.parent
+    misshapen = {"of another shape": _misshapen(model, found, origins)}
+    _refuse(folder, _misnamed(found, origins) | misshapen)
+
+
+def check_names(folder: Path, stored: Collection[str], origins: Mapping[str, Origin]) -> None:
+    """Compare the names in an index with what a model needs, where the files are not there.
+
+    Args:
+        folder: Where the index is.
+        stored: The names in it.
+        origins: Where each of the model's weights comes from.
+
+    Raises:
+        ValueError: If a tensor is missing or unexpected; lists them.
+    """
+    _refuse(folder, _misnamed(stored, origins))
+
+
+def _misnamed(stored: Collection[str], origins: Mapping[str, Origin]) -> dict[str, list[str]]:
     needed = {name for origin in origins.values() for name in origin.names}
-    faults = {
-        "missing": sorted(needed - found.keys()),
-        "unexpected": sorted(found.keys() - needed),
-        "of another shape": _misshapen(model, found, origins),
-    }
+    return {"missing": sorted(needed - set(stored)), "unexpected": sorted(set(stored) - needed)}
+
+
+def _refuse(folder: Path, faults: Mapping[str, list[str]]) -> None:
     if not any(faults.values()):
         return
-    folder = next(iter(found.values())).file.parent
     lines = [f"{folder}: the weights do not fit config.json."]
     for kind, names in faults.items():
         if names:
@@ -98,7 +118,9 @@ def check_fit(model: nn.Module, found: Mapping[str, Stored], origins: Mapping[st
 
 
 def _cure(names: list[str]) -> str:
-    if all("sam2_model" in name for name in names):
+    others = [name for name in names if "sam2_model" not in name]
+    # where the projector ends, SAM 2's width begins
+    if len(others) < len(names) and all(name.startswith(_PROJECTOR_END) for name in others):
         return (
             "Only SAM 2 differs: config.json does not hold its sizes. Give them as sam2 "
             "(official.sam2 in settings); without it the official Hiera-large is expected."
