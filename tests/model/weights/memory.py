@@ -5,6 +5,7 @@ system's to drop and to read again.
 """
 
 import ctypes
+import gc
 import re
 import threading
 import time
@@ -45,7 +46,8 @@ class Memory:
 @contextmanager
 def watch_memory() -> Iterator[Memory]:
     """Look at this process's memory every millisecond for as long as the block runs."""
-    # what was freed but not given back would be used again, unseen
+    # what is garbage, or was freed but not given back, would be used again, unseen
+    gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     memory, done = Memory(before=_resident(), peak=_resident()), threading.Event()
 
