@@ -72,7 +72,7 @@ def test_sam2_sizes_are_given_as_a_setting(shared_dir):
     assert "official goes without connector" in result.stdout
     refused = call(golden.checkpoint)
     assert (refused.exit_code, refused.stdout) == (2, "")
-    assert "Give them as sam2 (official.sam2 in settings)" in refused.stderr
+    assert "as official.sam2 in the --config file" in refused.stderr
 
 
 @pytest.mark.parametrize("words", [["nowhere"], ["nano", "--set", "official.min_pixels=4"]])

@@ -130,6 +130,8 @@ def read_json(path: Path) -> Any:
             f"{path}: not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}. "
             "Mend or rewrite the file."
         ) from error
+    except (ValueError, RecursionError) as error:  # a number or a nesting beyond Python's limits
+        raise ValueError(f"{path}: no JSON that can be read: {error}. Rewrite the file.") from error
 
 
 def read_image(path: Path) -> UInt8[np.ndarray, "h w 3"]:

@@ -4,7 +4,8 @@ The rest of the code sees no difference between them.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ CONFIG_NAME = "config.json"
 NANO = "nano"
 _NANO_DIR = Path(__file__).parent.parent / "assets" / NANO
 MODEL_TYPE = "vasculora_sa2va"
+_LONGEST_REASON = 160
 SETTINGS = ("family", "mllm", "grounding", "seg_token_id")
 
 
@@ -106,7 +108,9 @@ def read_base(folder: Path, official: OfficialConfig) -> Base:
         FileNotFoundError: If the folder or one of its files is not there.
         ValueError: If a file is damaged, or it is no Sa2VA.
     """
-    return add_tokenizer(read_plan(folder, official))
+    base = add_tokenizer(read_plan(folder, official))
+    _check_ids(base)
+    return base
 
 
 def read_plan(folder: Path, official: OfficialConfig) -> Plan:
@@ -143,8 +147,11 @@ def add_tokenizer(plan: Plan) -> Base:
         processor = Processor.from_pretrained(plan.folder, memory.processor, memory.prompt)
     else:
         tokenizer = load_tokenizer(plan.folder)
-        prompt = memory.prompt.model_copy(update={"system": system_turn(tokenizer, layout)})
-        processor = Processor(tokenizer, layout.processor, prompt)
+        try:
+            prompt = memory.prompt.model_copy(update={"system": system_turn(tokenizer, layout)})
+            processor = Processor(tokenizer, layout.processor, prompt)
+        except ValueError as cause:
+            raise ValueError(f"{plan.folder}: {cause}") from cause
         settings = official_settings(layout, seg_id=processor.seg_id, image_id=processor.image_id)
         memory = memory.model_copy(update={"prompt": prompt})
     return Base(
@@ -154,6 +161,40 @@ def add_tokenizer(plan: Plan) -> Base:
         memory=memory,
         origins=plan.origins,
     )
+
+
+def _check_ids(base: Base) -> None:
+    """Raise ValueError if a token in use is beyond the vocabulary, as another model's would be."""
+    mllm = base.settings["mllm"]
+    text = mllm.get("text_config") if isinstance(mllm, dict) else None
+    size = text.get("vocab_size") if isinstance(text, dict) else None
+    ids = (base.processor.seg_id, base.processor.image_id, *base.processor.stop.ids)
+    if isinstance(size, int) and max(ids) >= size:
+        raise ValueError(
+            f"{base.folder}: its tokenizer gives [SEG], image and end the ids "
+            f"{', '.join(map(str, ids))}, but {CONFIG_NAME} states {size} tokens. "
+            f"Copy {CONFIG_NAME} and the tokenizer's files again, from one place."
+        )
+
+
+@contextmanager
+def blaming_config(folder: Path) -> Iterator[None]:
+    """Turn what goes wrong in building a model into one error that names its `config.json`.
+
+    Args:
+        folder: The folder whose settings the model is built from.
+
+    Raises:
+        ValueError: If no model can be built from them.
+    """
+    try:
+        yield
+    except Exception as cause:  # each class of transformers has exceptions of its own
+        reason = " ".join(str(cause).split())[:_LONGEST_REASON]
+        raise ValueError(
+            f"{folder / CONFIG_NAME}: no model can be built from it ({type(cause).__name__}: "
+            f"{reason}). Copy the file again."
+        ) from cause
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

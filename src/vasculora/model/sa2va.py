@@ -9,7 +9,6 @@ mask in use is computed by the lines that training went through, and a `[SEG]` a
 answer still has its state.
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,14 @@ from transformers import PreTrainedTokenizerBase
 from vasculora.core.io import write_bytes, write_json
 from vasculora.core.runtime import pick_device, pick_dtype
 from vasculora.core.types import Batch, Output
-from vasculora.model.base import CONFIG_NAME, MODEL_TYPE, Base, find_folder, read_base
+from vasculora.model.base import (
+    CONFIG_NAME,
+    MODEL_TYPE,
+    Base,
+    blaming_config,
+    find_folder,
+    read_base,
+)
 from vasculora.model.decoding import Stop, decode_greedily
 from vasculora.model.grounding import best_candidate, build_grounding, decode_masks, encode_image
 from vasculora.model.images import Numerics, Picture
@@ -37,7 +43,6 @@ from vasculora.model.weights.files import find_weights
 from vasculora.model.weights.placing import place
 
 WEIGHTS_NAME = "model.safetensors"
-_LONGEST_REASON = 160
 
 
 class Sa2VA(nn.Module):
@@ -260,27 +265,6 @@ class Sa2VA(nn.Module):
         return model
 
     @classmethod
-    def empty(cls, settings: Mapping[str, Any], folder: Path) -> "Sa2VA":
-        """Return a model on the meta device: names and shapes of all weights, without memory.
-
-        Args:
-            settings: What it is built from.
-            folder: Where they were read.
-
-        Raises:
-            ValueError: If no model can be built from them.
-        """
-        try:
-            with init_empty_weights():
-                return cls(**settings)
-        except Exception as cause:  # each class of transformers has exceptions of its own
-            reason = " ".join(str(cause).split())[:_LONGEST_REASON]
-            raise ValueError(
-                f"{folder / CONFIG_NAME}: no model can be built from it "
-                f"({type(cause).__name__}: {reason}). Copy the file again."
-            ) from cause
-
-    @classmethod
     def of(cls, base: Base, *, dtype: torch.dtype, device: torch.device) -> "Sa2VA":
         """Return the model of a base, in evaluation mode.
 
@@ -294,7 +278,8 @@ class Sa2VA(nn.Module):
             ValueError: If they are damaged or do not fit.
         """
         found = find_weights(base.folder)
-        model = cls.empty(base.settings, base.folder)
+        with blaming_config(base.folder), init_empty_weights():
+            model = cls(**base.settings)
         place(
             model,
             found,

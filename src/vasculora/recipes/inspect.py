@@ -24,7 +24,7 @@ from vasculora.model.anatomy import (
     sizes_of,
     stored_by_block,
 )
-from vasculora.model.base import Base, Plan, add_tokenizer, find_folder, read_plan
+from vasculora.model.base import Base, Plan, add_tokenizer, blaming_config, find_folder, read_plan
 from vasculora.model.memory import Memory
 from vasculora.model.mllm import find_family
 from vasculora.model.official.config import OfficialConfig
@@ -86,7 +86,8 @@ def inspect(config: InspectConfig) -> Inspection:
     folder = find_folder(config.model)
     plan, runs = _trace(folder, config.official)
     base, untold = _try_tokenizer(plan)
-    model = build_empty(plan.settings)
+    with blaming_config(plan.folder):
+        model = build_empty(plan.settings)
     weights, words = _read_weights(plan, model), _words(plan, base, runs)
     inputs = inputs_of(model, (runs[-1] if runs else plan).memory.processor)
     return Inspection(

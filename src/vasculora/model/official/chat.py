@@ -11,6 +11,7 @@ from vasculora.model.mllm import find_family
 from vasculora.model.official.config import Layout
 from vasculora.model.prompts import PromptConfig, build_chat
 
+_LONGEST_SHOWN = 200
 _PROBE = "\nWhat is this?"
 
 
@@ -18,15 +19,18 @@ def system_turn(tokenizer: PreTrainedTokenizerBase, layout: Layout) -> str:
     """Return the text that stands before the first question; nothing for families without.
 
     Raises:
-        ValueError: If the template's turns are not those of the checkpoint's named template.
+        ValueError: If a Qwen has no template, or one that cannot be used, or whose turns are not
+            those of the checkpoint's named template.
     """
     family = find_family(layout.family)
-    if not family.image_first or tokenizer.chat_template is None:
+    if not family.image_first:
         return ""
-    content = [{"type": "image"}, {"type": "text", "text": _PROBE}]
-    rendered = tokenizer.apply_chat_template(
-        [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
-    )
+    if tokenizer.chat_template is None:
+        raise ValueError(
+            "expected the chat template that a Qwen-VL is asked with, in chat_template.jinja, "
+            "chat_template.json or tokenizer_config.json, found none. Copy the published files."
+        )
+    rendered = _render(tokenizer)
     block = family.image_open + family.image_token + family.image_close
     ours = build_chat(
         _PROBE,
@@ -37,7 +41,24 @@ def system_turn(tokenizer: PreTrainedTokenizerBase, layout: Layout) -> str:
     )
     if not rendered.endswith(ours):
         raise ValueError(
-            f"the chat template in this folder renders a question as {rendered!r}, expected it to "
-            f"end in {ours!r} (template {layout.template}). Copy chat_template.jinja again."
+            f"the chat template renders a question as {rendered[:_LONGEST_SHOWN]!r}, expected it "
+            f"to end in {ours!r} (template {layout.template}). Copy chat_template.jinja again."
         )
-    return str(rendered.removesuffix(ours))
+    return rendered.removesuffix(ours)
+
+
+def _render(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return one question about an image as the tokenizer's own template writes it."""
+    content = [{"type": "image"}, {"type": "text", "text": _PROBE}]
+    try:
+        return str(
+            tokenizer.apply_chat_template(
+                [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+            )
+        )
+    except Exception as cause:  # a template is a program and can fail in any way
+        reason = " ".join(str(cause).split())
+        raise ValueError(
+            f"the chat template cannot be used ({type(cause).__name__}: {reason}). Copy "
+            "chat_template.jinja again."
+        ) from cause

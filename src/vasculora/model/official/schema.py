@@ -19,6 +19,8 @@ from pydantic import (
 from transformers.activations import ACT2FN
 
 _LONGEST_SHOWN = 60
+_SHOULD_BE = "Input should be "
+_PLAIN = {"missing": "is missing", "extra_forbidden": "there is no such setting"}
 
 
 def _check_activation(name: str) -> str:
@@ -321,14 +323,13 @@ def first_fault(failure: ValidationError) -> str:
     """Return what pydantic found wrong first, in one line."""
     fault = failure.errors(include_url=False)[0]
     place = ".".join(map(str, fault["loc"]))
-    if fault["type"] == "missing":
-        return f"{place} is missing."
+    if fault["type"] in _PLAIN:
+        return f"{place}: {_PLAIN[fault['type']]}."
     said = str(fault["msg"]).removeprefix("Value error, ")
-    if fault["type"] != "value_error":
-        expected = said.removeprefix("Input should be ")
-        if fault["type"] == "model_type":
-            expected = "a section of settings"
-        said = f"expected {expected}, got {_shown(fault['input'])}"
+    if fault["type"] == "model_type":
+        said = f"expected a section of settings, got {_shown(fault['input'])}"
+    elif said.startswith(_SHOULD_BE):
+        said = f"expected {said.removeprefix(_SHOULD_BE)}, got {_shown(fault['input'])}"
     return f"{place}: {said}." if place else f"{said}."
 
 

@@ -21,6 +21,8 @@ from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast, Qwen2Tokenizer
 from transformers.convert_slow_tokenizer import import_protobuf
 
+from vasculora.model.weights.file import check_file
+
 BLANK = "\u2581"
 """What SentencePiece writes for a space."""
 QWEN2 = ("Qwen2Tokenizer", "Qwen2TokenizerFast")
@@ -55,8 +57,9 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerFast:
         raise FileNotFoundError(f"{path}: expected the folder of a checkpoint. Check the path.")
     config = _read_json(path / "tokenizer_config.json")
     added = _added_tokens(path, config)
+    template = _template_file(path)
     tokenizer = _open(path, config, added)
-    if template := _template_file(path):
+    if template:
         tokenizer.chat_template = template
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -70,8 +73,10 @@ def _open(
     """Return the tokenizer from the files that are there, as the class named would choose."""
     name = config.get("tokenizer_class")
     if name in INTERNLM2 and (path / "tokenizer.model").is_file():
+        check_file(path / "tokenizer.model")
         return _open_internlm2(path, config, added)
     if (path / "tokenizer.json").is_file():
+        check_file(path / "tokenizer.json")
         return _open_qwen2(path, PreTrainedTokenizerFast, "tokenizer.json")
     files = (path / "vocab.json", path / "merges.txt")
     if name in (*QWEN2, None) and all(file.is_file() for file in files):
@@ -97,6 +102,8 @@ def _open_qwen2(
     try:
         return kind.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     except Exception as cause:
+        if not (path / "tokenizer_config.json").is_file():
+            files += " (tokenizer_config.json is missing)"
         raise _damaged(path, files, cause) from cause
 
 

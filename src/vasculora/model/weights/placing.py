@@ -79,11 +79,18 @@ def check_fit(model: nn.Module, found: Mapping[str, Stored], origins: Mapping[st
     """Compare what files hold with what a model needs; no weight is read.
 
     Raises:
-        ValueError: If a tensor is missing, unexpected or of another shape; lists them.
+        ValueError: If a tensor is missing, unexpected, of another shape or a whole number;
+            lists them.
     """
     folder = next(iter(found.values())).file.parent
-    misshapen = {"of another shape": _misshapen(model, found, origins)}
-    _refuse(folder, _misnamed(found, origins) | misshapen)
+    faults = _misnamed(found, origins)
+    faults["of another shape"] = _misshapen(model, found, origins)
+    faults["not of fractions"] = [
+        f"{name} ({found[name].dtype})"
+        for name in sorted(found.keys() - set(faults["unexpected"]))
+        if not found[name].dtype.is_floating_point
+    ]
+    _refuse(folder, faults)
 
 
 def check_names(folder: Path, stored: Collection[str], origins: Mapping[str, Origin]) -> None:
@@ -122,8 +129,9 @@ def _cure(names: list[str]) -> str:
     # where the projector ends, SAM 2's width begins
     if len(others) < len(names) and all(name.startswith(_PROJECTOR_END) for name in others):
         return (
-            "Only SAM 2 differs: config.json does not hold its sizes. Give them as sam2 "
-            "(official.sam2 in settings); without it the official Hiera-large is expected."
+            "Only SAM 2 differs: config.json does not hold its sizes. Give them as sam2 in Python, "
+            "as official.sam2 in the --config file; without them the official Hiera-large is "
+            "expected. If they are right, copy the weights again."
         )
     return "Copy config.json and the weights again from one place."
 
@@ -148,7 +156,7 @@ def _misshapen(
 
 
 def _said(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape))
+    return "x".join(map(str, shape)) or "()"
 
 
 def _put(
