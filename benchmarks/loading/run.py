@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors.torch import load_file
 from tests.model.official import exporting
@@ -31,7 +30,7 @@ from vasculora.model.weights.files import weight_files
 HERE = Path(__file__).parent
 GB = 1e9
 MAX_SHARD = 500_000_000
-PIECE = 2**24
+PIECE = 2**20
 BAR = 1.15
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 VISION = {
@@ -136,17 +135,14 @@ def open_naively(folder: Path, dtype: torch.dtype) -> list[Tensor]:
 def read_plainly(folder: Path, dtype: torch.dtype) -> list[Tensor]:
     """Do what no opening can do without: read every byte, fill as much memory as the model takes.
 
-    The files hold float32, so in bfloat16 the second half of each is read to no purpose.
+    The files hold float32.
     """
-    spare, filled = torch.empty(PIECE, dtype=torch.uint8), []
+    spare, filled = bytearray(PIECE), []
     for file in weight_files(folder):
-        # NumPy's memory comes in large pages where the system has them
-        fresh = np.empty(file.stat().st_size * dtype.itemsize // 4, dtype=np.uint8)
-        filled.append(torch.from_numpy(fresh))
         with file.open("rb", buffering=0) as opened:
-            opened.readinto(fresh)
-            while opened.readinto(spare.numpy()):
+            while opened.readinto(spare):
                 pass
+        filled.append(torch.ones(file.stat().st_size * dtype.itemsize // 4, dtype=torch.uint8))
     return filled
 
 
