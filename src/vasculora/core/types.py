@@ -21,20 +21,38 @@ Polygon = tuple[float, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
+class RunLengths:
+    """A mask as COCO's run lengths: background and object in turn, down the columns.
+
+    Attributes:
+        size: Height and width in pixels.
+        counts: Lengths of the runs, or COCO's compressed text of them.
+    """
+
+    size: tuple[int, int]
+    counts: tuple[int, ...] | str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Target:
     """One thing to segment in one image: what it is called and where its mask is kept.
+
+    At most one of `mask_path`, `polygons` and `runs` is given; none where the thing is absent.
 
     Attributes:
         phrase: The referring expression; None where the data set names none and the run's own
             phrase is used.
         mask_path: A mask file, or None.
-        polygons: Rings whose union is the mask, or None. One of `mask_path` and `polygons` is
-            given.
+        polygons: Rings whose union is the mask, or None.
+        runs: Run lengths whose union is the mask, or None.
+        absent: Whether the image is annotated as not showing it: its mask is empty on purpose.
     """
 
     phrase: str | None = None
     mask_path: Path | None = None
     polygons: tuple[Polygon, ...] | None = None
+    runs: tuple[RunLengths, ...] | None = None
+    absent: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,12 +64,14 @@ class Record:
         group: Patient, eye or run the case belongs to; a split never divides a group.
         image_path: The image file.
         targets: What is annotated in it; at least one.
+        fov_path: A file that is white where the case is scored; None for all of it.
     """
 
     case_id: str
     group: str
     image_path: Path
     targets: tuple[Target, ...]
+    fov_path: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -109,8 +109,8 @@ def load_sample(record: Record, *, phrase: str, allow_empty: bool = False) -> Sa
     image = read_image(record.image_path)
     masks = [_mask(record, target, image) for target in record.targets]
     phrases = tuple(target.phrase or phrase for target in record.targets)
-    for mask, name in zip(masks, phrases, strict=True):
-        if not allow_empty and not mask.any():
+    for mask, name, target in zip(masks, phrases, record.targets, strict=True):
+        if not allow_empty and not target.absent and not mask.any():
             raise ValueError(
                 f"{record.case_id}: the mask of '{name}' is empty. Annotate it, or take the case "
                 "out of the data."
