@@ -201,7 +201,7 @@ def measure(args: argparse.Namespace) -> dict[str, object]:
 
 def open_apart(folder: Path, opener: str, dtype: str) -> dict[str, float]:
     """Return what a fresh process measures that opens the checkpoint once."""
-    command = [sys.executable, "-m", "benchmarks.loading.run", "--dir", str(folder)]
+    command = [sys.executable, "-m", "benchmarks.opening.run", "--dir", str(folder)]
     command += ["--open", opener, "--dtype", dtype]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
