@@ -37,14 +37,15 @@ class RunLengths:
 class Target:
     """One thing to segment in one image: what it is called and where its mask is kept.
 
-    At most one of `mask_path`, `polygons` and `runs` is given; none where the thing is absent.
+    Either `mask_path` is given, or `polygons` and `runs`, whose union is the mask; nothing of them
+    where the thing is absent.
 
     Attributes:
         phrase: The referring expression; None where the data set names none and the run's own
             phrase is used.
         mask_path: A mask file, or None.
-        polygons: Rings whose union is the mask, or None.
-        runs: Run lengths whose union is the mask, or None.
+        polygons: Rings, or None.
+        runs: Run lengths, or None.
         absent: Whether the image is annotated as not showing it: its mask is empty on purpose.
     """
 

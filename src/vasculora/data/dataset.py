@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 
 from vasculora.core.io import read_image, read_mask_image
 from vasculora.core.types import Polygon, Record, Sample, Target
+from vasculora.data.runs import draw_runs
 
 CACHE_BYTES = 3 * 2**30
 """Decoded samples a data set keeps in memory at most; those beyond are decoded anew each time."""
@@ -199,10 +200,7 @@ def _mask(
 ) -> Bool[np.ndarray, "_ _"]:
     height, width = image.shape[:2]
     if target.mask_path is None:
-        polygons = target.polygons or ()
-        for ring in polygons:
-            _check_ring(record.case_id, ring, height=height, width=width)
-        return draw_polygons(polygons, height=height, width=width)
+        return _drawn(record.case_id, target, height=height, width=width)
     mask = read_mask_image(target.mask_path)
     if mask.shape != (height, width):
         cure = "Rotate or re-export" if mask.shape == (width, height) else "Re-export"
@@ -210,6 +208,18 @@ def _mask(
             f"{record.case_id}: mask is {mask.shape[1]}x{mask.shape[0]} but image is "
             f"{width}x{height}. {cure} the mask at the image's own size."
         )
+    return mask
+
+
+def _drawn(case_id: str, target: Target, *, height: int, width: int) -> Bool[np.ndarray, "_ _"]:
+    polygons = target.polygons or ()
+    for ring in polygons:
+        _check_ring(case_id, ring, height=height, width=width)
+    mask = draw_polygons(polygons, height=height, width=width)
+    try:
+        mask |= draw_runs(target.runs or (), height=height, width=width)
+    except ValueError as error:
+        raise ValueError(f"{case_id}: {error}") from error
     return mask
 
 

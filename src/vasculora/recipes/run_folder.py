@@ -175,6 +175,8 @@ def fingerprint(records: tuple[Record, ...]) -> str:
         digest.update(record.image_path.read_bytes())
         for target in record.targets:
             digest.update(f"{target.phrase} {target.polygons}".encode())
+            if target.runs is not None or target.absent:
+                digest.update(f"{target.runs} {target.absent}".encode())
             if target.mask_path is not None:
                 digest.update(target.mask_path.read_bytes())
     return digest.hexdigest()[:16]

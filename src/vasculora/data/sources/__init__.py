@@ -35,7 +35,7 @@ def read_source(data_dir: Path, *, group_regex: str | None = None) -> Catalog:
     The folder is only read. The user's key is made when it is first needed.
 
     Args:
-        data_dir: A folder in one of the layouts of `layouts.SOURCES`.
+        data_dir: A folder in one of the layouts of `layouts.SOURCES`, or the file that lists one.
         group_regex: Pattern whose first capture group, searched in a case's own name, is its group.
 
     Raises:
@@ -44,11 +44,18 @@ def read_source(data_dir: Path, *, group_regex: str | None = None) -> Catalog:
     """
     layout = find_layout(data_dir)
     listing = layout.read(data_dir)
-    cases = sorted(listing.cases, key=lambda case: case.file_name)
+    cases = list(listing.cases)
+    if not listing.in_order:
+        cases.sort(key=lambda case: case.file_name)
     _check_unique(data_dir, cases)
     unused = [name for names in listing.unused.values() for name in names]
     groups, grouping = find_groups(
-        data_dir, [case.file_name for case in cases], unused=unused, regex=group_regex
+        data_dir,
+        [case.file_name for case in cases],
+        unused=unused,
+        regex=group_regex,
+        own=[case.group for case in cases],
+        rule=listing.group_rule,
     )
     private = any(names_a_patient(name) for name in (*unused, *(c.file_name for c in cases)))
     case_ids = {name: name for name in (*map(without_suffix, unused), *(c.name for c in cases))}
@@ -62,17 +69,20 @@ def read_source(data_dir: Path, *, group_regex: str | None = None) -> Catalog:
             group=group,
             image_path=case.image_path,
             targets=case.targets,
+            fov_path=case.fov_path,
         )
         for case, group in zip(cases, groups, strict=True)
     )
-    split = _own_split(data_dir / SPLIT_FILE, cases, case_ids)
+    split, split_name = _own_split(data_dir / SPLIT_FILE, cases, case_ids), SPLIT_FILE
+    if split is None:
+        split, split_name = _split_by_parts(cases, case_ids), "the data set's own parts"
     notes = (
         f"Data: {len(records)} annotated images in layout '{layout.name}'.",
         *listing.notes,
         *_unused_notes(listing, case_ids),
         *(("File names hold patients' names: pseudonyms are written instead.",) if private else ()),
         grouping,
-        *_split_notes(records, split),
+        *_split_notes(records, split, split_name),
     )
     private_names = {case_id: name for name, case_id in case_ids.items()} if private else {}
     return Catalog(
@@ -114,6 +124,15 @@ def _own_split(path: Path, cases: Sequence[Case], case_ids: Mapping[str, str]) -
     return Split(**mapped)
 
 
+def _split_by_parts(cases: Sequence[Case], case_ids: Mapping[str, str]) -> Split | None:
+    """Return the split the data set itself makes; None where it makes none."""
+    parts: dict[str, tuple[str, ...]] = {
+        part: tuple(case_ids[case.name] for case in cases if case.part == part)
+        for part in ("train", "val", "test")
+    }
+    return Split(**parts) if any(parts.values()) else None
+
+
 def _unused_notes(listing: Listing, case_ids: Mapping[str, str]) -> list[str]:
     notes = []
     for reason, file_names in listing.unused.items():
@@ -124,20 +143,23 @@ def _unused_notes(listing: Listing, case_ids: Mapping[str, str]) -> list[str]:
     return notes
 
 
-def _split_notes(records: Sequence[Record], split: Split | None) -> list[str]:
+def _split_notes(records: Sequence[Record], split: Split | None, name: str) -> list[str]:
     if split is None:
         return []
+    verb, divides = ("does", "divides") if name == SPLIT_FILE else ("do", "divide")
     notes = [
-        f"Split: from {SPLIT_FILE}, {len(split.train)} train, {len(split.val)} val, "
+        f"Split: from {name}, {len(split.train)} train, {len(split.val)} val, "
         f"{len(split.test)} test."
     ]
     num_left = len(records) - len(split.train) - len(split.val) - len(split.test)
     if num_left:
-        notes.append(f"Not used: {num_left} images that {SPLIT_FILE} does not name.")
+        notes.append(f"Not used: {num_left} images that {name} {verb} not name.")
+    if name != SPLIT_FILE and not split.val:
+        notes.append(f"{name.capitalize()} hold no val.")
     leaking = leaking_groups(records, split)
     if leaking:
         notes.append(
-            f"Warning: {SPLIT_FILE} divides {len(leaking)} groups (first: {leaking[0]}), so scores "
+            f"Warning: {name} {divides} {len(leaking)} groups (first: {leaking[0]}), so scores "
             "look better than they are."
         )
     return notes

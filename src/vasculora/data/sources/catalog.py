@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from vasculora.core.io import write_private_text
 from vasculora.core.types import Record, Target
-from vasculora.data.splits import Split
+from vasculora.data.splits import Part, Split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,11 +24,17 @@ class Case:
         file_name: Path of the image below the images folder, with `/` between folders.
         image_path: The image file.
         targets: What is annotated in it.
+        group: Patient, eye or run by the layout's own rule; None where it has none.
+        part: Part the data set itself puts it in; None where it says nothing.
+        fov_path: A file that is white where the case is scored; None for all of it.
     """
 
     file_name: str
     image_path: Path
     targets: tuple[Target, ...]
+    group: str | None = None
+    part: Part | None = None
+    fov_path: Path | None = None
 
     @property
     def name(self) -> str:
@@ -45,11 +51,15 @@ class Listing:
         unused: What was found but is not used: a reason (as `images without a mask`) and the file
             names.
         notes: Remarks that hold no file name.
+        group_rule: Where the cases' own groups come from, as `from the child in the name`.
+        in_order: Whether the order of the cases is meant; else they are sorted by name.
     """
 
     cases: tuple[Case, ...]
     unused: Mapping[str, tuple[str, ...]]
     notes: tuple[str, ...] = ()
+    group_rule: str = ""
+    in_order: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,12 +67,12 @@ class Catalog:
     """A data folder as the rest of the program sees it.
 
     Attributes:
-        source: Name of the layout that was recognised: `sa2va` or `folder`.
+        source: Name of the layout that was recognised, as `folder`.
         records: The annotated images, by file name (the user's own one, also where it is hidden).
         notes: Lines to show the user: what was found, what is not used, how cases were grouped.
         private_names: Own name of each pseudonymous case; empty where names are no secret. It may
             be written by `write_private_names` only.
-        split: The split the folder brings along (`split.json`), or None.
+        split: The split the data brings along (`split.json`, or parts of its own), or None.
     """
 
     source: str

@@ -32,6 +32,8 @@ def find_groups(
     *,
     unused: Sequence[str] = (),
     regex: str | None = None,
+    own: Sequence[str | None] = (),
+    rule: str = "",
 ) -> tuple[tuple[str, ...], str]:
     """Return the group of each file, and a line that says how they were found.
 
@@ -40,6 +42,8 @@ def find_groups(
         file_names: Images to group, under their own names.
         unused: Other images there are, which `groups.csv` may name too.
         regex: A pattern whose first capture group, searched in a name without suffix, is the group.
+        own: Group of each file by the layout's own rule, if it has one.
+        rule: What that rule is, for the line.
 
     Raises:
         ValueError: If both `groups.csv` and a pattern are given, or they leave an image out.
@@ -56,6 +60,9 @@ def find_groups(
     if regex is not None:
         groups = _from_regex(regex, file_names)
         return groups, f"Groups: {len(set(groups))}, from the pattern '{regex}'."
+    if own and None not in own:
+        groups = tuple(str(group) for group in own)
+        return groups, f"Groups: {len(set(groups))}, {rule}."
     if any(map(names_a_patient, file_names)):
         groups = tuple(_patient(name) for name in file_names)
         return groups, f"Groups: {len(set(groups))} patients, from the file names."

@@ -8,9 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from vasculora.data.sources.arcade import looks_like_arcade, read_arcade
 from vasculora.data.sources.catalog import Listing
+from vasculora.data.sources.coco import looks_like_coco, read_coco
+from vasculora.data.sources.coco_files import is_coco_file
 from vasculora.data.sources.pairs import looks_like_pairs, read_pairs
-from vasculora.data.sources.sa2va import looks_like_sa2va, read_sa2va
+from vasculora.data.sources.sa2va import ANNOTATIONS, looks_like_sa2va, read_sa2va
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,32 +33,43 @@ class Layout:
     read: Callable[[Path], Listing]
 
 
-def find_layout(data_dir: Path) -> Layout:
-    """Return the layout of a folder.
+def find_layout(data: Path) -> Layout:
+    """Return the layout of a folder, or of a file that lists a data set.
 
     Raises:
-        FileNotFoundError: If the folder is not there or arranged in no known way.
+        FileNotFoundError: If there is nothing, or it is arranged in no known way.
     """
-    if not data_dir.is_dir():
-        what = "is a file, not a folder" if data_dir.exists() else "no such folder"
-        raise FileNotFoundError(f"{data_dir}: {what}. Give the folder that holds the images.")
+    if not data.is_dir() and data.suffix.lower() not in LISTS:
+        what = "is a file, not a folder" if data.exists() else "no such folder"
+        raise FileNotFoundError(f"{data}: {what}. Give the folder that holds the images.")
+    if not data.exists():
+        raise FileNotFoundError(f"{data}: no such file.")
     for layout in SOURCES:
-        if layout.looks_like(data_dir):
+        if layout.looks_like(data):
             return layout
-    entries = sorted(entry.name + "/" * entry.is_dir() for entry in data_dir.iterdir())
+    entries = sorted(entry.name + "/" * entry.is_dir() for entry in data.iterdir())
     found = ", ".join(entries[:5]) + (" ..." if len(entries) > 5 else "") if entries else "nothing"
     wanted = "; ".join(f"'{layout.name}': {layout.wanted}" for layout in SOURCES)
     raise FileNotFoundError(
-        f"{data_dir}: no data set recognised. Looked for {wanted}. Found {found}. Arrange the "
+        f"{data}: no data set recognised. Looked for {wanted}. Found {found}. Arrange the "
         "images in one of these ways, or give the folder below or above."
     )
 
 
+LISTS = (".json",)
+"""Suffixes of files that list a data set; any other data is a folder."""
+
 SOURCES = (
+    Layout(
+        name="arcade",
+        wanted="COCO files whose categories are the SYNTAX segments 1 to 16c",
+        looks_like=looks_like_arcade,
+        read=read_arcade,
+    ),
     Layout(
         name="sa2va",
         wanted="annotations.json with polygons, and its images beside it or under images/",
-        looks_like=looks_like_sa2va,
+        looks_like=lambda data: looks_like_sa2va(data) and not is_coco_file(data / ANNOTATIONS),
         read=read_sa2va,
     ),
     Layout(
@@ -63,5 +77,11 @@ SOURCES = (
         wanted="images/ and masks/ with the same file names, or 7.png beside 7_gt.png",
         looks_like=looks_like_pairs,
         read=read_pairs,
+    ),
+    Layout(
+        name="coco",
+        wanted="a JSON of images, annotations and categories, beside them or in annotations/",
+        looks_like=looks_like_coco,
+        read=read_coco,
     ),
 )

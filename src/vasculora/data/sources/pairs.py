@@ -19,6 +19,8 @@ SECOND_OBSERVER_SUFFIXES = ("_manual2", "_2ndHO")
 
 def looks_like_pairs(data_dir: Path) -> bool:
     """Return whether there are `images/` and `masks/`, or masks beside their images."""
+    if not data_dir.is_dir():
+        return False
     if _has_two_folders(data_dir):
         return True
     names = {without_suffix(name) for name in _image_files(data_dir.iterdir(), data_dir)}

@@ -1,0 +1,111 @@
+"""What JSON says about a mask, checked: rings, run lengths and names of files.
+
+Shared by the sources that are lists of annotations. Only the form is checked here, with the place
+in the file; whether an outline fits its image is found when the image is opened.
+"""
+
+import math
+from pathlib import PurePosixPath
+from typing import Any
+
+from vasculora.core.types import Polygon, RunLengths
+
+Outline = tuple[tuple[Polygon, ...], tuple[RunLengths, ...]]
+"""The rings and the run lengths of one mask."""
+
+_FORMAT = (
+    "Expected rings [[x1, y1, x2, y2, ...], ...] or run lengths "
+    '{"size": [height, width], "counts": ...}.'
+)
+
+
+def parse_outline(value: Any, where: str) -> Outline:
+    """Return the rings and run lengths of one mask; none where the annotation is empty.
+
+    Args:
+        value: One ring list, one object of run lengths, or a list of both kinds.
+        where: File and place, for the message.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    items = [value] if isinstance(value, dict) else value
+    if not isinstance(items, list):
+        raise ValueError(f"{where}: its mask is {_kind(value)}. {_FORMAT}")
+    rings = tuple(_ring(item, where) for item in items if not isinstance(item, dict) and item != [])
+    runs = tuple(_run_lengths(item, where) for item in items if isinstance(item, dict))
+    return rings, runs
+
+
+def parse_phrase(value: Any, where: str) -> str:
+    """Return a phrase without blanks around it.
+
+    Raises:
+        ValueError: If it is no text, empty, or not in UTF-8.
+    """
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"{where}: the name of what is annotated must be a text, got {value!r}.")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{where}: the name of what is annotated is not in UTF-8. Save the file as UTF-8."
+        ) from error
+    return value.strip()
+
+
+def inner_name(value: Any, where: str) -> str:
+    """Return a file's name below a folder, with `/` between folders.
+
+    Raises:
+        ValueError: If it is no name, or leads out of the folder.
+    """
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        raise ValueError(f"{where}: a file's name must be a text, got {value!r}.")
+    name = PurePosixPath(value.replace("\\", "/"))
+    drive = len(name.parts[0]) == 2 and name.parts[0].endswith(":") if name.parts else False
+    if name.is_absolute() or drive or ".." in name.parts or not name.parts:
+        raise ValueError(
+            f"{where}: file '{value}' must be a path inside the data folder. Write it relative to "
+            "the folder of the images."
+        )
+    return str(name)
+
+
+def _ring(value: Any, where: str) -> Polygon:
+    numbers = value if isinstance(value, list) else None
+    if numbers is None or not all(_is_number(x) for x in numbers):
+        raise ValueError(f"{where}: its mask holds {_kind(value)} for a ring. {_FORMAT}")
+    # A comparison, because a whole number in JSON may be too long for `float`.
+    if not all(abs(x) < math.inf for x in numbers):
+        raise ValueError(f"{where}: a ring holds NaN or infinity. Export the annotation again.")
+    if any(abs(x) > 1e9 for x in numbers):
+        raise ValueError(f"{where}: a ring leaves any image. Export the annotation again.")
+    return tuple(float(x) for x in numbers)
+
+
+def _run_lengths(value: dict[str, Any], where: str) -> RunLengths:
+    size, counts = value.get("size"), value.get("counts")
+    if not isinstance(size, list) or len(size) != 2 or not all(_is_count(x) for x in size):
+        raise ValueError(f"{where}: run lengths with size {size!r}. {_FORMAT}")
+    if isinstance(counts, str):
+        return RunLengths(size=(size[0], size[1]), counts=counts)
+    if not isinstance(counts, list) or not all(_is_count(x) for x in counts):
+        raise ValueError(
+            f'{where}: the "counts" of run lengths must be whole numbers of 0 at least, or COCO\'s '
+            "compressed text. Export the annotation again."
+        )
+    return RunLengths(size=(size[0], size[1]), counts=tuple(counts))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "a text", type(None): "null"}
+    return names.get(type(value), f"{value!r}")
