@@ -229,6 +229,7 @@ KINDS_SETTINGS = [
     ("qwen2_5_vl", "vision_config", ..., "vision_config: is missing"),
     ("qwen2_5_vl", "text_config.model_type", "qwen2", "is the language model of an InternVL"),
     ("qwen2_5_vl", "text_config.rope_scaling.mrope_section", [2, 3, 4], "does not add up to half"),
+    ("qwen2_5_vl", "text_config.rope_scaling", ..., "mrope_section: [16, 24, 24] does not add up"),
     ("qwen2_5_vl", "text_config.rope_scaling.mrope_section", 8, "expected a valid list, got 8"),
     ("qwen2_5_vl", "vision_config.fullatt_block_indexes", [9], "names layer 9 of 2"),
     ("qwen2_5_vl", "vision_config.window_size", 20, "window_size 20 is less than a token, 28 pix"),

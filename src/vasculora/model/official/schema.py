@@ -19,6 +19,8 @@ from pydantic import (
 from transformers.activations import ACT2FN
 
 _LONGEST_SHOWN = 60
+_MROPE = {"qwen2_5_vl_text": [16, 24, 24], "qwen3_vl_text": [24, 20, 20]}
+"""Positions for time, rows and columns where a configuration gives none: transformers' default."""
 _SHOULD_BE = "Input should be "
 _PLAIN = {"missing": "is missing", "extra_forbidden": "there is no such setting"}
 
@@ -119,7 +121,7 @@ class Language(_Section):
         if layers and self.layer_types is not None and len(self.layer_types) != layers:
             raise ValueError(f"layer_types: {len(self.layer_types)} for {layers} layers")
         rope = self.rope_parameters or self.rope_scaling
-        section = rope.mrope_section if rope else None
+        section = (rope.mrope_section if rope else None) or _MROPE.get(self.model_type or "")
         if head and section and 2 * sum(section) != head:
             raise ValueError(
                 f"mrope_section: {section} does not add up to half the width of a head, {head}"

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vasculora.model.weights.files import Stored, read_weights
 
-_SHOWN = 8
+_SHOWN = 4
 _PROJECTOR_END = "text_hidden_fcs.2."
 
 
