@@ -1,12 +1,15 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from vasculora.core.types import Record, Target
 from vasculora.data.splits import (
     Split,
+    fold_by_group,
     leaking_groups,
+    read_fold,
     read_split,
     select,
     split_by_group,
@@ -73,6 +76,113 @@ def test_the_seed_decides_and_the_names_of_groups_do_not() -> None:
         for r in records
     ]
     assert split_by_group(renamed, seed=0) == first
+
+
+def drawn_shares(records: list[Record], seed: int) -> dict[str, float]:
+    """Foreground as a hard set has it: it depends on the patient, and a few are far off."""
+    rng = np.random.default_rng(seed)
+    of_group = {record.group: rng.gamma(2, 0.03) for record in records}
+    return {r.case_id: of_group[r.group] + rng.uniform(0, 0.01) for r in records}
+
+
+def apart(split: Split, shares: dict[str, float]) -> tuple[float, float]:
+    train, val = ([shares[i] for i in ids] for ids in (split.train, split.val))
+    return abs(np.mean(train) - np.mean(val)), abs(np.std(train) - np.std(val))
+
+
+@pytest.mark.parametrize("sizes_", [(1,) * 60, (30, 7, 41, 1, 12, 12, 3, 25, 9, 60), (2,) * 30])
+def test_a_stratified_split_is_as_large_and_more_alike(sizes_: tuple[int, ...]) -> None:
+    records = make_records(*sizes_)
+    plain, told = [], []
+    for seed in range(10):
+        shares = drawn_shares(records, seed)
+        one = split_by_group(records, seed=seed)
+        other = split_by_group(records, seed=seed, foreground=shares)
+        assert leaking_groups(records, other) == ()
+        assert sizes(other) == sizes(one)
+        plain.append(sum(apart(one, shares)))
+        told.append(sum(apart(other, shares)))
+    assert all(b <= a for a, b in zip(plain, told, strict=True))
+    assert np.mean(told) < np.mean(plain) / 2
+
+
+def test_by_hand_the_one_set_that_is_alike_is_found() -> None:
+    # shares 1 1 1 1 9 9 9 9 and half of them in val: alike only where two of each are
+    records = make_records(*[1] * 8)
+    shares = {r.case_id: 0.01 if i < 4 else 0.09 for i, r in enumerate(records)}
+    for seed in range(10):
+        split = split_by_group(records, seed=seed, train_share=0.5, foreground=shares)
+        assert apart(split, shares) == pytest.approx((0, 0))
+        assert split == split_by_group(records, seed=seed, train_share=0.5, foreground=shares)
+    found = {split_by_group(records, seed=s, train_share=0.5, foreground=shares) for s in range(10)}
+    assert len(found) > 1
+
+
+def test_without_shares_a_split_is_the_one_it_has_always_been() -> None:
+    # the README's figures of the demo rest on this one
+    split = split_by_group(make_records(*[1] * 240), seed=2025)
+    assert split.val[:6] == ("7_0", "16_0", "25_0", "28_0", "37_0", "42_0")
+    assert sizes(split) == (192, 48, 0)
+
+
+@pytest.mark.parametrize("told", [False, True])
+@pytest.mark.parametrize("sizes_", [(1,) * 23, (30, 7, 41, 1, 12, 12, 3, 25, 9, 60), (4,) * 5])
+def test_over_the_folds_every_case_is_in_val_once(sizes_: tuple[int, ...], told: bool) -> None:
+    records = make_records(*sizes_)
+    shares = drawn_shares(records, 0) if told else None
+    splits = [
+        fold_by_group(records, seed=1, fold=fold, num_folds=5, foreground=shares)
+        for fold in range(1, 6)
+    ]
+    case_ids = [record.case_id for record in records]
+    assert sorted(i for split in splits for i in split.val) == sorted(case_ids)
+    for split in splits:
+        assert sorted((*split.train, *split.val)) == sorted(case_ids)
+        assert leaking_groups(records, split) == ()
+        assert split.val
+    held = [len(split.val) for split in splits]
+    assert max(held) - min(held) <= max(sizes_)
+
+
+def test_folds_are_of_one_size_and_alike() -> None:
+    records = make_records(*[1] * 100)
+    shares = drawn_shares(records, 3)
+
+    def spread(foreground: dict[str, float] | None) -> float:
+        folds = [
+            fold_by_group(records, seed=7, fold=k, num_folds=5, foreground=foreground)
+            for k in range(1, 6)
+        ]
+        assert {len(split.val) for split in folds} == {20}
+        return float(np.std([np.mean([shares[i] for i in split.val]) for split in folds]))
+
+    assert spread(shares) < spread(None) / 3
+
+
+def test_the_seed_decides_the_folds() -> None:
+    records = make_records(*[1] * 40)
+    shares = drawn_shares(records, 0)
+    for foreground in (None, shares):
+        first, again, other = (
+            fold_by_group(records, seed=seed, fold=2, num_folds=4, foreground=foreground)
+            for seed in (0, 0, 1)
+        )
+        assert first == again
+        assert first != other
+
+
+def test_folds_that_cannot_be_are_refused() -> None:
+    assert read_fold("2/5") == (2, 5)
+    for text in ("2-5", "2", "/5", "2/5/6", "-1/5", "1.0/5", "two/five", "", "²/5"):
+        with pytest.raises(ValueError, match=r"expected FOLD/FOLDS, as in 2/5, got '"):
+            read_fold(text)
+    for text in ("0/5", "6/5"):
+        with pytest.raises(ValueError, match=r"no fold \d of 5\. Folds count from 1 to 5"):
+            read_fold(text)
+    with pytest.raises(ValueError, match="1 folds make no train and val"):
+        read_fold("1/1")
+    with pytest.raises(ValueError, match=r"4 folds .* 6 images belong to 3 groups.* 3 folds at m"):
+        fold_by_group(make_records(2, 2, 2), seed=0, fold=1, num_folds=4)
 
 
 def test_one_group_cannot_be_split() -> None:

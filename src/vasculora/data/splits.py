@@ -2,12 +2,15 @@
 
 Frames of one run look alike, so a split that divides a group measures memory. `split_by_group`
 therefore takes whole groups, and among all sets of groups one whose images come nearest to the
-wanted number. `split_sorted` exists to repeat the seed's numbers; `leaking_groups` says what is
-wrong with it.
+wanted number. Where it is told how much of each image is vessel, it draws many such sets and keeps
+the one whose two parts are most alike in that: a val of thin trees alone measures its own hardness.
+`fold_by_group` does the same for folds. `split_sorted` exists to repeat the seed's numbers;
+`leaking_groups` says what is wrong with it.
 """
 
+import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,6 +21,11 @@ from vasculora.core.io import read_json
 from vasculora.core.types import Record
 
 Part = Literal["train", "val", "test", "all"]
+
+_NUM_DRAWS = 200
+_MAX_DRAWN = 400_000
+"""Sets that a stratified split chooses among: fewer where there are very many images, whose parts
+are alike by their number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,17 +47,25 @@ class Split:
         return {part: list(case_ids) for part, case_ids in asdict(self).items()}
 
 
-def split_by_group(records: Sequence[Record], *, seed: int, train_share: float = 0.8) -> Split:
+def split_by_group(
+    records: Sequence[Record],
+    *,
+    seed: int,
+    train_share: float = 0.8,
+    foreground: Mapping[str, float] | None = None,
+) -> Split:
     """Return a split into train and val that divides no group.
 
     The groups are shuffled (in the order in which the records name them first, so pseudonyms do not
     matter) and the train part gets the groups whose images add up to as many of floor(share * n) as
-    any set of groups can; it is larger only where every single group is.
+    any set of groups can; it is larger only where every single group is. With `foreground` that is
+    done many times, and the split whose parts differ least in mean and spread of it is returned.
 
     Args:
         records: All cases.
-        seed: Decides the shuffle.
+        seed: Decides the shuffles.
         train_share: Share of the images to train on, above 0 and below 1.
+        foreground: Share of vessel in each image, by case id; None takes the first shuffle.
 
     Raises:
         ValueError: If there are fewer than two groups, or the share is out of range.
@@ -62,16 +78,92 @@ def split_by_group(records: Sequence[Record], *, seed: int, train_share: float =
             "each at least. Add images of another patient, or group them more finely (groups.csv "
             "or --group-regex)."
         )
-    groups = list(sizes)
-    shuffled = [groups[i] for i in np.random.default_rng(seed).permutation(len(groups))]
-    chosen = _fill([sizes[group] for group in shuffled], num_train)
-    if not chosen:
-        chosen = {min(range(len(shuffled)), key=lambda i: sizes[shuffled[i]])}
-    in_train = {shuffled[i] for i in chosen}
-    return Split(
-        train=tuple(r.case_id for r in records if r.group in in_train),
-        val=tuple(r.case_id for r in records if r.group not in in_train),
-    )
+    rng = np.random.default_rng(seed)
+    if foreground is None:
+        return _draw_split(records, sizes, num_train, rng)
+    num_draws = min(_NUM_DRAWS, 1 + _MAX_DRAWN // len(records))
+    drawn = [_draw_split(records, sizes, num_train, rng) for _ in range(num_draws)]
+    return min(drawn, key=lambda split: _unlikeness(split, foreground))
+
+
+def fold_by_group(
+    records: Sequence[Record],
+    *,
+    seed: int,
+    fold: int,
+    num_folds: int,
+    foreground: Mapping[str, float] | None = None,
+) -> Split:
+    """Return the split whose val is one of several folds; over all of them each case is in one val.
+
+    Large groups are dealt first, each to a fold with the fewest images. With `foreground`, groups
+    of one size are dealt in order of it, so that every fold gets one of each few neighbours.
+
+    Args:
+        records: All cases.
+        seed: Decides who is dealt where; the same for all folds of a series.
+        fold: Which fold is val, from 1 on.
+        num_folds: How many there are, at least 2.
+        foreground: Share of vessel in each image, by case id.
+
+    Raises:
+        ValueError: If there is no such fold, or there are more folds than groups.
+    """
+    check_fold(fold, num_folds)
+    members: dict[str, list[str]] = {}
+    for record in records:
+        members.setdefault(record.group, []).append(record.case_id)
+    if num_folds > len(members):
+        raise ValueError(
+            f"{num_folds} folds were asked for, but the {len(records)} images belong to "
+            f"{len(members)} groups, and none may be divided. Ask for {len(members)} folds at most."
+        )
+    rng = np.random.default_rng(seed)
+    groups = [list(members)[i] for i in rng.permutation(len(members))]
+
+    def rank(group: str) -> tuple[int, float]:
+        ids = members[group]
+        return -len(ids), 0.0 if foreground is None else -sum(foreground[i] for i in ids) / len(ids)
+
+    groups.sort(key=rank)
+    held = np.zeros(num_folds, dtype=int)
+    in_val: set[str] = set()
+    for i, group in enumerate(groups):
+        if i % num_folds == 0:
+            order = rng.permutation(num_folds)
+        dealt = int(order[held[order].argmin()])
+        held[dealt] += len(members[group])
+        if dealt == fold - 1:
+            in_val.add(group)
+    return _split(records, in_val)
+
+
+def read_fold(text: str) -> tuple[int, int]:
+    """Return the fold and the number of folds that a text like `2/5` names.
+
+    Raises:
+        ValueError: If it is no such text, or there is no such fold.
+    """
+    found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text, re.ASCII)
+    if found is None:
+        raise ValueError(f"expected FOLD/FOLDS, as in 2/5, got '{text}'.")
+    fold, num_folds = int(found[1]), int(found[2])
+    check_fold(fold, num_folds)
+    return fold, num_folds
+
+
+def check_fold(fold: int, num_folds: int) -> None:
+    """Make sure that there is such a fold.
+
+    Raises:
+        ValueError: If there is not.
+    """
+    if num_folds < 2:
+        raise ValueError(f"{num_folds} folds make no train and val. Ask for 2 at least.")
+    if not 1 <= fold <= num_folds:
+        raise ValueError(
+            f"there is no fold {fold} of {num_folds}. Folds count from 1 to {num_folds}."
+        )
 
 
 def split_sorted(records: Sequence[Record], train_share: float = 0.8) -> Split:
@@ -145,6 +237,34 @@ def select(records: Iterable[Record], split: Split, part: Part) -> tuple[Record,
             "Use the data the split was made for."
         )
     return chosen
+
+
+def _split(records: Sequence[Record], in_val: set[str]) -> Split:
+    return Split(
+        train=tuple(r.case_id for r in records if r.group not in in_val),
+        val=tuple(r.case_id for r in records if r.group in in_val),
+    )
+
+
+def _draw_split(
+    records: Sequence[Record],
+    sizes: Mapping[str, int],
+    num_train: int,
+    rng: np.random.Generator,
+) -> Split:
+    """Return the split of one shuffle of the groups."""
+    groups = list(sizes)
+    shuffled = [groups[i] for i in rng.permutation(len(groups))]
+    chosen = _fill([sizes[group] for group in shuffled], num_train)
+    if not chosen:
+        chosen = {min(range(len(shuffled)), key=lambda i: sizes[shuffled[i]])}
+    return _split(records, {group for i, group in enumerate(shuffled) if i not in chosen})
+
+
+def _unlikeness(split: Split, foreground: Mapping[str, float]) -> float:
+    """Return how far train and val are apart in mean and spread of their foreground shares."""
+    train, val = ([foreground[i] for i in ids] for ids in (split.train, split.val))
+    return float(abs(np.mean(train) - np.mean(val)) + abs(np.std(train) - np.std(val)))
 
 
 def _num_train(num_records: int, train_share: float) -> int:
