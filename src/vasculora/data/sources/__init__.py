@@ -19,7 +19,7 @@ from vasculora.data.sources.catalog import (
     write_private_names,
 )
 from vasculora.data.sources.groups import find_groups, names_a_patient
-from vasculora.data.sources.layouts import find_layout
+from vasculora.data.sources.layouts import Layout, find_layout
 from vasculora.data.splits import Split, leaking_groups, read_split
 
 __all__ = ["Catalog", "read_source", "write_private_names"]
@@ -77,7 +77,7 @@ def read_source(data_dir: Path, *, group_regex: str | None = None) -> Catalog:
     if split is None:
         split, split_name = _split_by_parts(cases, case_ids), "the data set's own parts"
     notes = (
-        f"Data: {len(records)} annotated images in layout '{layout.name}'.",
+        f"Data: {len(records)} annotated images in layout '{layout.name}'{_terms(layout)}.",
         *listing.notes,
         *_unused_notes(listing, case_ids),
         *(("File names hold patients' names: pseudonyms are written instead.",) if private else ()),
@@ -88,6 +88,10 @@ def read_source(data_dir: Path, *, group_regex: str | None = None) -> Catalog:
     return Catalog(
         source=layout.name, records=records, notes=notes, private_names=private_names, split=split
     )
+
+
+def _terms(layout: Layout) -> str:
+    return f" ({layout.origin}; terms: {layout.terms})" if layout.origin else ""
 
 
 def _check_unique(data_dir: Path, cases: Sequence[Case]) -> None:
@@ -130,7 +134,8 @@ def _split_by_parts(cases: Sequence[Case], case_ids: Mapping[str, str]) -> Split
         part: tuple(case_ids[case.name] for case in cases if case.part == part)
         for part in ("train", "val", "test")
     }
-    return Split(**parts) if any(parts.values()) else None
+    # Where all images are of one part, only that part was given.
+    return Split(**parts) if sum(map(bool, parts.values())) > 1 else None
 
 
 def _unused_notes(listing: Listing, case_ids: Mapping[str, str]) -> list[str]:

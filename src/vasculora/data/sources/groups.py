@@ -60,8 +60,10 @@ def find_groups(
     if regex is not None:
         groups = _from_regex(regex, file_names)
         return groups, f"Groups: {len(set(groups))}, from the pattern '{regex}'."
-    if own and None not in own:
-        groups = tuple(str(group) for group in own)
+    if any(own):
+        groups = tuple(
+            group or without_suffix(name) for group, name in zip(own, file_names, strict=True)
+        )
         return groups, f"Groups: {len(set(groups))}, {rule}."
     if any(map(names_a_patient, file_names)):
         groups = tuple(_patient(name) for name in file_names)

@@ -6,6 +6,7 @@ the catalog says which.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from vasculora.data.sources.arcade import looks_like_arcade, read_arcade
@@ -13,6 +14,8 @@ from vasculora.data.sources.catalog import Listing
 from vasculora.data.sources.coco import looks_like_coco, read_coco
 from vasculora.data.sources.coco_files import is_coco_file
 from vasculora.data.sources.pairs import looks_like_pairs, read_pairs
+from vasculora.data.sources.published import PUBLISHED
+from vasculora.data.sources.rules import looks_like_set, read_set
 from vasculora.data.sources.sa2va import ANNOTATIONS, looks_like_sa2va, read_sa2va
 
 
@@ -22,15 +25,20 @@ class Layout:
 
     Attributes:
         name: What the catalog calls it.
-        wanted: What was looked for, for the message when nothing is recognised.
+        wanted: What was looked for, for the message when nothing is recognised; a public set is
+            only named there.
         looks_like: Whether a folder is arranged so.
         read: Returns what the folder holds.
+        origin: Who made the set and where to ask for it; empty where a layout is a format.
+        terms: Under which terms it is given out.
     """
 
     name: str
     wanted: str
     looks_like: Callable[[Path], bool]
     read: Callable[[Path], Listing]
+    origin: str = ""
+    terms: str = ""
 
 
 def find_layout(data: Path) -> Layout:
@@ -49,10 +57,12 @@ def find_layout(data: Path) -> Layout:
             return layout
     entries = sorted(entry.name + "/" * entry.is_dir() for entry in data.iterdir())
     found = ", ".join(entries[:5]) + (" ..." if len(entries) > 5 else "") if entries else "nothing"
-    wanted = "; ".join(f"'{layout.name}': {layout.wanted}" for layout in SOURCES)
+    wanted = "; ".join(f"'{layout.name}': {layout.wanted}" for layout in SOURCES if layout.wanted)
+    public = ", ".join(layout.name for layout in SOURCES if layout.origin)
     raise FileNotFoundError(
-        f"{data}: no data set recognised. Looked for {wanted}. Found {found}. Arrange the "
-        "images in one of these ways, or give the folder below or above."
+        f"{data}: no data set recognised. Looked for {wanted}; or a public set as it was published "
+        f"({public}). Found {found}. Arrange the images in one of these ways, or give the folder "
+        "below or above."
     )
 
 
@@ -62,9 +72,22 @@ LISTS = (".json",)
 SOURCES = (
     Layout(
         name="arcade",
-        wanted="COCO files whose categories are the SYNTAX segments 1 to 16c",
+        wanted="",
         looks_like=looks_like_arcade,
         read=read_arcade,
+        origin="Popov et al. 2024, Scientific Data 11:20; doi.org/10.5281/zenodo.10390295",
+        terms="a mirror says CC0 1.0; not verified",
+    ),
+    *(
+        Layout(
+            name=public.name,
+            wanted="",
+            looks_like=partial(looks_like_set, public),
+            read=partial(read_set, public),
+            origin=public.origin,
+            terms=public.terms,
+        )
+        for public in PUBLISHED
     ),
     Layout(
         name="sa2va",
