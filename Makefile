@@ -15,7 +15,7 @@ demo: $(STAMP)  ## Draw a data set, fine-tune the bundled model on it, and show 
 	$(BIN)/vasculora demo
 
 test: $(STAMP)  ## Run the tests.
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 check: $(STAMP)  ## Check format, lint, types, and the layers.
 	$(BIN)/ruff format --check .

@@ -27,8 +27,8 @@ class Memory(BaseModel):
     """The words around a phrase."""
     base: str | None = None
     """Of an adapter: the model it was trained on."""
-    official: OfficialConfig = OfficialConfig()
-    """Of an adapter: how its base, an official checkpoint, was read."""
+    official: OfficialConfig | None = None
+    """Of an adapter: how its base, an official checkpoint, was read, where that was said."""
     fingerprint: str | None = None
     """Of an adapter: the base's fingerprint when it was trained."""
     trainable: tuple[str, ...] = ()

@@ -127,7 +127,9 @@ def _open_run(
 ) -> OpenedModel:
     memory, base_name = read_run(folder, official)
     adapter = folder / ADAPTER_NAME
-    base = open_model(base_name, device=device, dtype=dtype, official=memory.official)
+    base = open_model(
+        base_name, device=device, dtype=dtype, official=memory.official or OfficialConfig()
+    )
     if base.fingerprint != memory.fingerprint:
         raise ValueError(
             f"{adapter}: the adapter was trained on {memory.base} with fingerprint "

@@ -112,7 +112,7 @@ def _trace(folder: Path, official: OfficialConfig) -> tuple[Plan, list[_Run]]:
     if not (folder / ADAPTER_NAME).is_dir():
         return read_plan(folder, official), []
     memory, base = read_run(folder, official)
-    plan, inner = _trace(find_folder(base), memory.official)
+    plan, inner = _trace(find_folder(base), memory.official or OfficialConfig())
     return plan, [*inner, _Run(folder, base, memory)]
 
 
