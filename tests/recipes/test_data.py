@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from vasculora.data.sources import read_source
-from vasculora.recipes.data import synthesise
+from vasculora.recipes.data import import_data, synthesise
 
 
 def draw(out, report, **changes):
@@ -36,3 +36,46 @@ def test_nothing_is_drawn_over(tmp_path, recorder):
     with pytest.raises(ValueError, match="is not an empty folder"):
         draw(tmp_path, recorder)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.png"]
+
+
+def bring_in(source, out, report, **changes):
+    import_data(
+        source, out, **({"group_regex": None, "keep_names": False} | changes), report=report
+    )
+
+
+def test_any_set_becomes_a_manifest(tmp_path, recorder):
+    draw(tmp_path / "set", recorder)
+    out = tmp_path / "lists" / "set.jsonl"
+    bring_in(tmp_path / "set", out, recorder, group_regex="^(00)")
+    assert recorder.notes[-1] == f"3 images with 3 targets: {out}"
+    catalog = read_source(out)
+    assert catalog.records == read_source(tmp_path / "set", group_regex="^(00)").records
+    # And a manifest is a source like any other.
+    bring_in(out, tmp_path / "again.jsonl", recorder)
+    assert read_source(tmp_path / "again.jsonl").records == catalog.records
+
+
+def test_a_manifest_is_written_over_nothing_and_not_into_the_data(tmp_path, recorder):
+    draw(tmp_path / "set", recorder)
+    (tmp_path / "mine.jsonl").write_text("mine")
+    with pytest.raises(ValueError, match="is there already"):
+        bring_in(tmp_path / "set", tmp_path / "mine.jsonl", recorder)
+    assert (tmp_path / "mine.jsonl").read_text() == "mine"
+    with pytest.raises(ValueError, match="lies inside the data folder"):
+        bring_in(tmp_path / "set", tmp_path / "set" / "sub" / "x.jsonl", recorder)
+    with pytest.raises(ValueError, match=r"Call it NAME\.jsonl"):
+        bring_in(tmp_path / "set", tmp_path / "x.json", recorder)
+
+
+def test_one_patients_name_keeps_all_names_out(tmp_path, recorder):
+    draw(tmp_path / "set", recorder)
+    # The one file that gives it away is not even used.
+    images = tmp_path / "set" / "images"
+    (images / "Li Si(22)_1_frame_3.png").write_bytes((images / "0000.png").read_bytes())
+    with pytest.raises(ValueError, match="--keep-names"):
+        bring_in(tmp_path / "set", tmp_path / "x.jsonl", recorder)
+    assert not (tmp_path / "x.jsonl").exists()
+    bring_in(tmp_path / "set", tmp_path / "x.jsonl", recorder, keep_names=True)
+    assert read_source(tmp_path / "x.jsonl").records == read_source(tmp_path / "set").records
+    assert not any("Li Si" in note for note in recorder.notes)

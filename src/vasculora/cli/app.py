@@ -39,7 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-data_app = typer.Typer(no_args_is_help=True, help="Make data sets.")
+data_app = typer.Typer(no_args_is_help=True, help="Make and convert data sets.")
 app.add_typer(data_app, name="data")
 
 
@@ -314,6 +314,31 @@ def synth(
     values = _given({"num": num, "style": style, "size": size, "seed": seed})
     settings = load_config(SynthConfig, *_files(config), overrides=set_ or (), values=values)
     synthesise(out, **settings.model_dump(), report=Reporter())
+
+
+@data_app.command("import")
+def import_(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="The data set; only read.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The manifest, NAME.jsonl; new.")],
+    group_regex: GroupRegex = None,
+    keep_names: Annotated[
+        bool,
+        typer.Option(
+            "--keep-names",
+            help="Write file names that are names of patients, for your own eyes only.",
+        ),
+    ] = False,
+) -> None:
+    """Write a data set of any layout as one manifest: a line for each thing to segment.
+
+    SRC is anything that finetune reads, a public set as it was published
+    among them; FILE is read wherever a folder is. Pictures stay where they are.
+
+    [bold]Example[/bold]: vasculora data import DRIVE --out drive.jsonl
+    """
+    from vasculora.recipes.data import import_data
+
+    import_data(source, out, group_regex=group_regex, keep_names=keep_names, report=Reporter())
 
 
 @app.command()

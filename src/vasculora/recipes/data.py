@@ -1,8 +1,9 @@
-"""Data sets made by the program itself."""
+"""Data sets written by the program: drawn ones, and any other as a manifest."""
 
 from pathlib import Path
 
 from vasculora.core.report import Report
+from vasculora.data.sources import read_source, write_manifest
 from vasculora.data.synthetic.export import write_dataset
 
 
@@ -22,3 +23,44 @@ def synthesise(out: Path, *, style: str, num: int, size: int, seed: int, report:
     """
     write_dataset(out, style=style, num=num, size=size, seed=seed)
     report.note(f"{num} drawn images in style '{style}' with their masks: {out}")
+
+
+def import_data(
+    source: Path, out: Path, *, group_regex: str | None, keep_names: bool, report: Report
+) -> None:
+    """Write a data set of any layout as one manifest, which is read wherever a folder is.
+
+    Pictures stay where they are and are not opened; the manifest names them.
+
+    Args:
+        source: The data set; it is only read.
+        out: The manifest, NAME.jsonl; it must not be there yet, nor lie in the data.
+        group_regex: Pattern whose first capture group, searched in a file's name, is its group.
+        keep_names: Write file names that are names of patients, for the owner's eyes only.
+        report: Where the notes of the source go.
+
+    Raises:
+        FileNotFoundError: If there is no data set.
+        ValueError: If it is wrong, `out` cannot take it, or names of patients would be written.
+    """
+    if out.exists():
+        raise ValueError(f"{out}: is there already. Choose another --out, or remove it first.")
+    folder = source.resolve()
+    if folder.is_dir() and out.resolve().is_relative_to(folder):
+        raise ValueError(
+            f"{out} lies inside the data folder {source}, which is only read. Choose an --out "
+            "elsewhere."
+        )
+    catalog = read_source(source, group_regex=group_regex)
+    for note in catalog.notes:
+        told = note.removeprefix("Warning: ")
+        (report.note if told == note else report.warn)(told)
+    write_manifest(
+        out,
+        catalog.records,
+        catalog.split,
+        private=bool(catalog.private_names),
+        keep_names=keep_names,
+    )
+    num_targets = sum(len(record.targets) for record in catalog.records)
+    report.note(f"{len(catalog.records)} images with {num_targets} targets: {out}")

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from vasculora.data.dataset import load_sample
-from vasculora.data.sources import read_source
+from vasculora.data.sources import read_source, write_manifest
 from vasculora.data.sources.arcade import PHRASES
 from vasculora.data.sources.coco import looks_like_coco, read_coco
 
@@ -47,6 +47,9 @@ def write(path: Path, value: Any, *images: Path) -> Path:
 def drawn(data: Path) -> dict[str, list[int]]:
     """Return the number of pixels of each case's masks."""
     records = read_source(data).records
+    manifest = (data if data.is_dir() else data.parent) / ".again.jsonl"
+    write_manifest(manifest, records)
+    assert read_source(manifest).records == records
     return {r.case_id: load_sample(r, phrase="x").masks.sum((1, 2)).tolist() for r in records}
 
 

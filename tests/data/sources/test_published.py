@@ -10,7 +10,7 @@ from PIL import Image
 from vasculora.core.io import read_mask_image
 from vasculora.core.types import Record
 from vasculora.data.dataset import load_sample
-from vasculora.data.sources import Catalog, read_source
+from vasculora.data.sources import Catalog, read_source, write_manifest
 from vasculora.data.sources.layouts import SOURCES
 from vasculora.data.sources.published import PUBLISHED
 
@@ -44,6 +44,10 @@ def read(data: Path, name: str, *case_ids: str) -> Catalog:
         masks = load_sample(record, phrase="blood vessel").masks
         assert (masks == (MASK > 0)).all()
         assert record.fov_path is None or (read_mask_image(record.fov_path) == (MASK > 0)).all()
+    # Whatever is read can be written as a manifest, and is the same again.
+    write_manifest(data / ".again.jsonl", catalog.records, catalog.split)
+    again = read_source(data / ".again.jsonl")
+    assert (again.records, again.split) == (catalog.records, catalog.split)
     return catalog
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vasculora.core.types import Record
-from vasculora.data.sources import read_source, write_private_names
+from vasculora.data.sources import read_source, write_manifest, write_private_names
 from vasculora.data.splits import Split, leaking_groups, split_by_group
 
 FRAMES = (
@@ -77,6 +77,8 @@ def test_patients_names_leave_as_pseudonyms(tmp_path: Path, make: Callable[..., 
     assert {case_id: catalog.private_names[case_id] for case_id in own} == own
     assert any(unused in note for note in catalog.notes)
     assert read_source(data_dir) == catalog
+    write_manifest(tmp_path / "set.jsonl", catalog.records, keep_names=True)
+    assert read_source(tmp_path / "set.jsonl").records == catalog.records
 
 
 def test_one_patients_name_hides_all_names(tmp_path: Path) -> None:

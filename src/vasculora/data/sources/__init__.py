@@ -20,9 +20,10 @@ from vasculora.data.sources.catalog import (
 )
 from vasculora.data.sources.groups import find_groups, names_a_patient
 from vasculora.data.sources.layouts import Layout, find_layout
+from vasculora.data.sources.manifest_writer import write_manifest
 from vasculora.data.splits import Split, leaking_groups, read_split
 
-__all__ = ["Catalog", "read_source", "write_private_names"]
+__all__ = ["Catalog", "read_source", "write_manifest", "write_private_names"]
 
 SPLIT_FILE = "split.json"
 

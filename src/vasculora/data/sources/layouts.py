@@ -13,6 +13,7 @@ from vasculora.data.sources.arcade import looks_like_arcade, read_arcade
 from vasculora.data.sources.catalog import Listing
 from vasculora.data.sources.coco import looks_like_coco, read_coco
 from vasculora.data.sources.coco_files import is_coco_file
+from vasculora.data.sources.manifest import SUFFIX, looks_like_manifest, read_manifest
 from vasculora.data.sources.pairs import looks_like_pairs, read_pairs
 from vasculora.data.sources.published import PUBLISHED
 from vasculora.data.sources.rules import looks_like_set, read_set
@@ -66,10 +67,16 @@ def find_layout(data: Path) -> Layout:
     )
 
 
-LISTS = (".json",)
+LISTS = (".json", SUFFIX)
 """Suffixes of files that list a data set; any other data is a folder."""
 
 SOURCES = (
+    Layout(
+        name="manifest",
+        wanted="a JSON Lines file with image, phrase and mask in each line",
+        looks_like=looks_like_manifest,
+        read=read_manifest,
+    ),
     Layout(
         name="arcade",
         wanted="",
