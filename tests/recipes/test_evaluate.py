@@ -59,6 +59,12 @@ def test_the_data_s_own_split_counts(asked, used, cases, score, split_dir):
     assert [case["case_id"] for case in result["cases"]] == cases
 
 
+def test_without_a_val_the_test_part_is_scored(score, split_dir):
+    (split_dir / "split.json").write_text(json.dumps({"train": ["0000"], "test": ["0005"]}))
+    result = score(data=split_dir)
+    assert (result["split"], result["num_cases"]) == ("test", 1)
+
+
 def test_a_run_s_split_counts_for_its_own_data_only(
     score, tmp_path, tiny_settings, recorder, drawn_dir
 ):

@@ -84,7 +84,8 @@ def _choose_part(config: EvaluateConfig, catalog: Catalog, report: Report) -> tu
         if config.split != "all":
             report.note("The data has no split.json, so all of it is scored.")
         return Split(train=(), val=()), "all"
-    return split, config.split or "val"
+    # Sets given out as train and test alone have no val.
+    return split, config.split or ("val" if split.val else "test")
 
 
 def _run_split(path: Path, catalog: Catalog, report: Report) -> Split | None:

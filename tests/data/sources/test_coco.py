@@ -107,7 +107,8 @@ def test_parts_in_files_of_their_own_are_a_split(tmp_path: Path) -> None:
     }
     assert "Split: from the data set's own parts, 1 train, 1 val, 1 test." in catalog.notes
     (tmp_path / "valid" / "annotations" / "valid.json").unlink()
-    assert "The data set's own parts hold no val." in read_source(tmp_path).notes
+    notes = read_source(tmp_path).notes
+    assert any(note.startswith("The data set's own parts hold no val.") for note in notes)
 
 
 def test_captions_of_the_same_images_are_not_read(tmp_path: Path) -> None:

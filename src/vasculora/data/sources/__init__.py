@@ -161,7 +161,9 @@ def _split_notes(records: Sequence[Record], split: Split | None, name: str) -> l
     if num_left:
         notes.append(f"Not used: {num_left} images that {name} {verb} not name.")
     if name != SPLIT_FILE and not split.val:
-        notes.append(f"{name.capitalize()} hold no val.")
+        notes.append(
+            f"{name.capitalize()} hold no val. To train, take one out of train with a {SPLIT_FILE}."
+        )
     leaking = leaking_groups(records, split)
     if leaking:
         notes.append(

@@ -137,16 +137,18 @@ def _link(entry: dict[str, Any], key: str, known: Mapping[int | str, object], wh
 
 def _image_names(path: Path, entries: list[dict[str, Any]]) -> dict[int | str, str]:
     names: dict[int | str, str] = {}
+    taken: set[str] = set()
     for number, entry in enumerate(entries):
         where = f"{path}: image {number}"
         identity, name = _identity(entry, where), inner_name(entry.get("file_name"), where)
-        if identity in names or name in names.values():
+        if identity in names or name in taken:
             what = f"id {identity}" if identity in names else f"file '{name}'"
             raise ValueError(
                 f"{where}: {what} is listed twice, so its annotations cannot be told apart. "
                 "Export the file again."
             )
         names[identity] = name
+        taken.add(name)
     return names
 
 
