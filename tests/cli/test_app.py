@@ -32,7 +32,7 @@ def call(*words):
 def said(result):
     """The one message of a refusal, without the rich box of a wrong flag."""
     assert result.exit_code == 2, result.output
-    assert {line.split(":")[0] for line in result.stdout.splitlines()} <= {"Model", "Data"}
+    assert {line.split(":")[0] for line in result.stdout.splitlines()} <= {"Model", "Data", "Split"}
     assert "Traceback" not in result.stderr
     return result.stderr.replace("\n", " ")
 
@@ -157,6 +157,10 @@ def places(tmp_path, tiny_base, drawn_dir):
         ],
         check=True,
     )
+    shutil.copytree(drawn_dir, tmp_path / "twice")
+    shutil.copy(drawn_dir / "images" / "0002.png", tmp_path / "twice" / "images" / "0007.png")
+    parts = {"train": [f"000{i}" for i in range(7)], "val": ["0007", "0008", "0009"]}
+    (tmp_path / "twice" / "split.json").write_text(json.dumps(parts))
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").touch()
     (tmp_path / "bad.yaml").write_text("trainer:\n  epoch: 3\n")
@@ -192,6 +196,13 @@ BAD = {
     f"{FINETUNE} --preset heavy": "unknown preset 'heavy'. Known: light, official, seed.",
     f"{FINETUNE} --trainable sam": "unknown trainable group sam. Known: mllm_lora,",
     f"{FINETUNE} --split-by date": "data.split_by: expected 'group' or 'sorted', got 'date'",
+    f"{FINETUNE} --fold 2-5": "data.fold: expected FOLD/FOLDS, as in 2/5, got '2-5'.",
+    f"{FINETUNE} --fold 0/5": "data.fold: there is no fold 0 of 5. Folds count from 1 to 5.",
+    f"{FINETUNE} --fold 6/5": "data.fold: there is no fold 6 of 5.",
+    f"{FINETUNE} --fold 1/11": "11 folds were asked for, but the 10 images belong to 10 groups",
+    f"{FINETUNE} --fold 1/5 --split-by sorted": "data: fold 1/5 is a fold of groups, but split_by",
+    "finetune --model {base} --data {here}/twice --out {out}": "0007 (val), correlation 1.00",
+    "audit --model {base} --data {data} --fold 2": "data.fold: expected FOLD/FOLDS, as in 2/5",
     f"{FINETUNE} --group-regex x(y)": "the group pattern 'x(y)' finds no group in '0000'",
     f"{FINETUNE} --config {{here}}/bad.yaml": "Did you mean 'trainer.epochs'?",
     f"{FINETUNE} --config {{here}}/gone.yaml": "gone.yaml: no such settings file.",

@@ -19,6 +19,7 @@ from vasculora.cli.options import (
     BatchSize,
     ConfigFile,
     Data,
+    Fold,
     Gpu,
     GroupRegex,
     LearningRate,
@@ -80,6 +81,7 @@ def finetune(
         typer.Option(help="group (never divides a patient) or sorted (by file name; leaks)."),
     ] = None,
     group_regex: GroupRegex = None,
+    fold: Fold = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Take up the run in --out where it was left.")
     ] = False,
@@ -118,6 +120,7 @@ def finetune(
                 "prompt.phrase": phrase,
                 "data.split_by": split_by,
                 "data.group_regex": group_regex,
+                "data.fold": fold,
             }
         ),
         resumed=find_settings(out) if resume else None,
@@ -136,6 +139,7 @@ def audit(
     preset: Preset = None,
     phrase: Phrase = None,
     group_regex: GroupRegex = None,
+    fold: Fold = None,
     json: Annotated[
         bool, typer.Option("--json", help="The report as JSON, alone on standard output.")
     ] = False,
@@ -172,6 +176,7 @@ def audit(
                 "lora.trainable": _names(trainable),
                 "prompt.phrase": phrase,
                 "data.group_regex": group_regex,
+                "data.fold": fold,
             }
         ),
     )

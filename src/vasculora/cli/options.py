@@ -52,6 +52,14 @@ GroupRegex = Annotated[
         help="Its first capture group, searched in a file's name, is the patient or run.",
     ),
 ]
+Fold = Annotated[
+    str | None,
+    typer.Option(
+        metavar="K/N",
+        help="The K-th of N parts of the groups is val, as in 2/5. \\[default: one fifth of the "
+        "images is]",
+    ),
+]
 Data = Annotated[
     Path | None, typer.Option(metavar="DATA", help="Folder of images and masks; only read.")
 ]

@@ -29,8 +29,9 @@ from vasculora.model.lora import groups_of
 from vasculora.model.modes import in_mode
 from vasculora.model.pretrained import OpenedModel
 from vasculora.recipes.config import FinetuneConfig
-from vasculora.recipes.run_folder import AUDIT_NAME, choose_split, read_data, refuse_inside
+from vasculora.recipes.run_folder import AUDIT_NAME, read_data, refuse_inside
 from vasculora.recipes.setup import build_trainer, open_base, samples_of, tell_attached
+from vasculora.recipes.split import choose_split
 
 TITLE = "What learns, on one real batch"
 NUM_ASKED = 2
@@ -62,8 +63,9 @@ def audit(config: FinetuneConfig, out: Path | None = None, *, report: Report) ->
 def _audit(config: FinetuneConfig, report: Report) -> AuditReport:
     accelerator = build_accelerator(pick_device(config.gpu))
     opened = open_base(config, accelerator.device, report)
-    catalog = read_data(config.data, phrase=opened.memory.prompt.phrase, report=report)
-    split = choose_split(catalog, config.data, seed=config.seed, report=report)
+    phrase = opened.memory.prompt.phrase
+    catalog = read_data(config.data, phrase=phrase, report=report)
+    split = choose_split(catalog, config.data, phrase=phrase, seed=config.seed, report=report)
     records = select(catalog.records, split, "train")
     train_data = samples_of(config, opened, records, augment=config.data.augment)
     try:

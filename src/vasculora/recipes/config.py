@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from vasculora.core.config import load_config
+from vasculora.data.splits import read_fold
 from vasculora.data.synthetic.styles import SynthStyle
 from vasculora.engine.optim import OptimConfig
 from vasculora.engine.trainer import TrainerConfig
@@ -21,6 +22,8 @@ from vasculora.model.official.config import OfficialConfig
 from vasculora.model.pretrained import defaults_path
 
 PRESETS_DIR = Path(__file__).parent.parent / "assets" / "presets"
+
+_TRAIN_SHARE = 0.8
 
 
 class DataConfig(BaseModel):
@@ -35,12 +38,42 @@ class DataConfig(BaseModel):
     leaks."""
     group_regex: str | None = None
     """Pattern whose first capture group, searched in a file's name, is its patient or run."""
-    train_share: float = Field(default=0.8, gt=0, lt=1)
+    train_share: float = Field(default=_TRAIN_SHARE, gt=0, lt=1)
     """Share of the images to train on."""
+    stratify: bool = True
+    """Choose the groups of a split so that train and val are alike in how much of an image is
+    vessel."""
+    fold: str | None = None
+    """Which part of the groups is val, and of how many parts: `2/5`, from 1 on; over all of them
+    each image is in val once. None splits by `train_share`."""
+    leaks: Literal["refuse", "warn", "off"] = "refuse"
+    """What to do where nearly the same image is in two parts of the split: end the run with exit
+    code 2, only say so, or not look."""
     augment: Literal["none", "light", "strong"] = "light"
     """How far training images are varied."""
     allow_empty: bool = False
     """Accept masks without a single pixel."""
+
+    @field_validator("fold")
+    @classmethod
+    def _names_a_fold(cls, fold: str | None) -> str | None:
+        if fold is not None:
+            read_fold(fold)
+        return fold
+
+    @model_validator(mode="after")
+    def _splits_in_one_way(self) -> "DataConfig":
+        if self.fold is not None and self.split_by == "sorted":
+            raise ValueError(
+                f"fold {self.fold} is a fold of groups, but split_by is 'sorted'. Leave one of "
+                "--fold and --split-by out."
+            )
+        if self.fold is not None and self.train_share != _TRAIN_SHARE:
+            raise ValueError(
+                f"fold {self.fold} and train_share {self.train_share:g} both say how much is val. "
+                "Leave one of them out."
+            )
+        return self
 
 
 class WordsConfig(BaseModel):

@@ -35,6 +35,7 @@ from vasculora.engine.tracker import Tracker
 from vasculora.engine.trainer import EpochStats, Trainer
 from vasculora.model.lora import groups_of, save_adapter
 from vasculora.model.memory import Memory, write_memory
+from vasculora.model.official.config import OfficialConfig
 from vasculora.model.predictor import Predictor
 from vasculora.model.pretrained import ADAPTER_NAME, OpenedModel
 from vasculora.recipes.audit import audit_first_batch, show, show_table
@@ -44,13 +45,13 @@ from vasculora.recipes.pictures import draw_run
 from vasculora.recipes.run_folder import (
     AUDIT_NAME,
     check_unchanged,
-    choose_split,
     claim,
     fingerprint,
     read_data,
     write_settings,
 )
 from vasculora.recipes.setup import build_trainer, open_base, samples_of, tell_attached
+from vasculora.recipes.split import choose_split
 from vasculora.recipes.watch import build_sentinel
 
 
@@ -132,7 +133,8 @@ def _prepare(
 ) -> Run:
     """Open model and data, and write down what the run is."""
     opened = open_base(config, accelerator.device, report)
-    catalog = read_data(config.data, phrase=opened.memory.prompt.phrase, report=report)
+    phrase = opened.memory.prompt.phrase
+    catalog = read_data(config.data, phrase=phrase, report=report)
     provenance = Provenance(
         command=shlex.join(command),
         versions=versions(),
@@ -143,7 +145,7 @@ def _prepare(
     if resume:
         split = check_unchanged(out, config)
     else:
-        split = choose_split(catalog, config.data, seed=config.seed, report=report)
+        split = choose_split(catalog, config.data, phrase=phrase, seed=config.seed, report=report)
         write_settings(out, config, catalog, split)
 
     def samples(part: Part, augment: str) -> VesselDataset:
@@ -232,7 +234,7 @@ def _memory(run: Run) -> Memory:
         processor=run.opened.processor.config,
         prompt=run.opened.processor.prompt,
         base=run.opened.name,
-        official=run.config.official,
+        official=None if run.config.official == OfficialConfig() else run.config.official,
         fingerprint=run.opened.fingerprint,
         trainable=groups_of(run.opened.model, run.config.lora),
     )

@@ -21,13 +21,7 @@ from vasculora.core.report import Report
 from vasculora.core.types import Record
 from vasculora.data.dataset import check_records
 from vasculora.data.sources import Catalog, read_source, write_private_names
-from vasculora.data.splits import (
-    Split,
-    leaking_groups,
-    read_split,
-    split_by_group,
-    split_sorted,
-)
+from vasculora.data.splits import Split, read_split
 from vasculora.engine.checkpoint import CHECKPOINT_NAME
 from vasculora.engine.tracker import EVENTS_NAME, METRICS_NAME
 from vasculora.model.pretrained import ADAPTER_NAME
@@ -62,6 +56,7 @@ FREE_TO_CHANGE = (
     "eval_batch_size",
     "sentinel",
     "data.path",
+    "data.leaks",
     "trainer.num_workers",
 )
 """Settings that a resumed run may have otherwise: they change nothing that is learnt. Data may have
@@ -147,24 +142,6 @@ def read_data(config: DataConfig, *, phrase: str, report: Report) -> Catalog:
         )
     check_records(catalog.records, phrase, allow_empty=config.allow_empty)
     return catalog
-
-
-def choose_split(catalog: Catalog, config: DataConfig, *, seed: int, report: Report) -> Split:
-    """Return the data's own split, or the one the settings ask for."""
-    if catalog.split is not None:
-        return catalog.split
-    if config.split_by == "sorted":
-        split = split_sorted(catalog.records, config.train_share)
-    else:
-        split = split_by_group(catalog.records, seed=seed, train_share=config.train_share)
-    report.note(f"Split by {config.split_by}: {len(split.train)} train, {len(split.val)} val.")
-    leaking = leaking_groups(catalog.records, split)
-    if leaking:
-        report.warn(
-            f"{len(leaking)} groups have images in train and val, so Val Dice looks better than it "
-            "is. Leave out --split-by sorted."
-        )
-    return split
 
 
 def fingerprint(records: tuple[Record, ...]) -> str:

@@ -1,0 +1,182 @@
+"""Which images a run learns from and which it is scored on, no picture being on both sides.
+
+Every image is looked at once more: how much of it is vessel, so that train and val are alike in
+that, and its fingerprint. Two pictures of one moment across the split are refused, because nobody
+who sees a good Val Dice would look for them; a user who splits by file name has asked for it and is
+only told.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from vasculora.core.report import Report
+from vasculora.core.types import Record
+from vasculora.data.dataset import load_sample
+from vasculora.data.leaks import Fingerprint, Pair, find_near_duplicates, fingerprint
+from vasculora.data.sources import Catalog
+from vasculora.data.splits import (
+    Split,
+    fold_by_group,
+    leaking_groups,
+    read_fold,
+    split_by_group,
+    split_sorted,
+)
+from vasculora.recipes.config import DataConfig
+
+_MAX_PAIRS = 10
+_MAX_LINES = 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Looks:
+    """What a look at every image gave, by case id.
+
+    Attributes:
+        foreground: Share of the image that any of its masks covers.
+        fingerprints: What an image is known by.
+    """
+
+    foreground: dict[str, float]
+    fingerprints: dict[str, Fingerprint]
+
+
+def choose_split(
+    catalog: Catalog, config: DataConfig, *, phrase: str, seed: int, report: Report
+) -> Split:
+    """Return the data's own split, or the one the settings ask for.
+
+    Args:
+        catalog: The data.
+        config: How it is split, and what is done about near-duplicates.
+        phrase: Name of targets for which the data set has none.
+        seed: Decides the split.
+        report: Where progress and warnings go.
+
+    Raises:
+        ValueError: If the data cannot be split so, or nearly the same image is in two parts.
+    """
+    if catalog.split is not None and config.fold is not None:
+        raise ValueError(
+            f"{config.path}: the data has its own split, so fold {config.fold} has nothing to "
+            "choose. Leave --fold out, or take the split out of the data."
+        )
+    looks = _look(catalog.records, config, phrase=phrase, report=report)
+    split = catalog.split or _make_split(catalog.records, config, looks, seed=seed, report=report)
+    if config.leaks != "off":
+        _check_leaks(catalog, split, looks, config, report)
+    return split
+
+
+def _look(records: Sequence[Record], config: DataConfig, *, phrase: str, report: Report) -> _Looks:
+    looks = _Looks(foreground={}, fingerprints={})
+    if config.leaks == "off" and not config.stratify:
+        return looks
+    with report.progress(len(records), "Looking for near-duplicates") as bar:
+        for record in records:
+            sample = load_sample(record, phrase=phrase, allow_empty=config.allow_empty)
+            looks.foreground[record.case_id] = float(sample.masks.any(axis=0).mean())
+            looks.fingerprints[record.case_id] = fingerprint(sample.image)
+            bar.advance()
+    return looks
+
+
+def _make_split(
+    records: Sequence[Record], config: DataConfig, looks: _Looks, *, seed: int, report: Report
+) -> Split:
+    foreground = looks.foreground if config.stratify else None
+    how = f"by {config.split_by}"
+    if config.split_by == "sorted":
+        split = split_sorted(records, config.train_share)
+    elif config.fold is not None:
+        fold, num_folds = read_fold(config.fold)
+        split = fold_by_group(
+            records, seed=seed, fold=fold, num_folds=num_folds, foreground=foreground
+        )
+        how += f", fold {config.fold}"
+    else:
+        split = split_by_group(
+            records, seed=seed, train_share=config.train_share, foreground=foreground
+        )
+    report.note(f"Split {how}: {len(split.train)} train, {len(split.val)} val.")
+    leaking = leaking_groups(records, split)
+    if leaking:
+        report.warn(
+            f"{len(leaking)} groups have images in train and val, so Val Dice looks better than it "
+            "is. Leave out --split-by sorted."
+        )
+    return split
+
+
+def _check_leaks(
+    catalog: Catalog, split: Split, looks: _Looks, config: DataConfig, report: Report
+) -> None:
+    """Name the pairs of nearly the same image in two parts, and refuse them unless told otherwise.
+
+    Raises:
+        ValueError: If there are some, and the settings do not say that they may be there.
+    """
+    part_of = {case_id: part for part, ids in split.to_dict().items() for case_id in ids}
+    prints = {i: known for i, known in looks.fingerprints.items() if i in part_of}
+    pairs = find_near_duplicates(prints, parts=part_of)
+    if not pairs:
+        return
+    found = _told(pairs, part_of, catalog.private_names)
+    if config.leaks == "warn" or (config.split_by == "sorted" and catalog.split is None):
+        report.warn(found)
+        return
+    cure = _cure(catalog, pairs, config)
+    raise ValueError(f"{found}\n{cure}\nOr accept it, and say so: --set data.leaks=warn")
+
+
+def _told(
+    pairs: Sequence[Pair], part_of: Mapping[str, str], private_names: Mapping[str, str]
+) -> str:
+    """Return the pairs in words, with the user's own names."""
+
+    def name(case_id: str) -> str:
+        return f"{private_names.get(case_id, case_id)} ({part_of[case_id]})"
+
+    lines = [
+        f"  {name(pair.a)} and {name(pair.b)}, correlation {pair.correlation:.2f}"
+        for pair in pairs[:_MAX_PAIRS]
+    ]
+    if len(pairs) > _MAX_PAIRS:
+        lines.append(f"  ... and {len(pairs) - _MAX_PAIRS} more.")
+    return "\n".join(
+        [
+            f"{len(pairs)} pairs of nearly the same image are in two parts of the split, so Val "
+            "Dice would look better than it is:",
+            *lines,
+        ]
+    )
+
+
+def _cure(catalog: Catalog, pairs: Sequence[Pair], config: DataConfig) -> str:
+    if catalog.split is not None:
+        return "Put the images of each pair into one part of the data's own split."
+    lines = [
+        f"{catalog.private_names.get(case_id, case_id)},{group}"
+        for case_id, group in _joined(catalog.records, pairs)
+    ]
+    more = [f"... and {len(lines) - _MAX_LINES} more."] if len(lines) > _MAX_LINES else []
+    instead = " It takes the place of --group-regex." if config.group_regex is not None else ""
+    return "\n".join(
+        [
+            "Group them: these lines in groups.csv (columns image,group, a line for every image), "
+            f"or the same groups in a manifest.{instead}",
+            *lines[:_MAX_LINES],
+            *more,
+        ]
+    )
+
+
+def _joined(records: Sequence[Record], pairs: Sequence[Pair]) -> list[tuple[str, str]]:
+    """Return the images of the groups that pairs tie together, each with their common group."""
+    own = {record.case_id: record.group for record in records}
+    joined = {group: group for group in own.values()}
+    for pair in pairs:
+        kept, given_up = joined[own[pair.a]], joined[own[pair.b]]
+        joined = {group: kept if to == given_up else to for group, to in joined.items()}
+    tied = {joined[own[case_id]] for pair in pairs for case_id in (pair.a, pair.b)}
+    return [(i, joined[group]) for i, group in own.items() if joined[group] in tied]
