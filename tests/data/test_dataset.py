@@ -155,9 +155,11 @@ def test_all_bad_cases_are_listed_at_once(tmp_path: Path) -> None:
     records = [make_record(tmp_path, f"bad{i:02}", one_pixel(9, 9)) for i in range(11)]
     records.append(make_record(tmp_path, "good", one_pixel()))
     check_records(records[-1:], "v")
+    shown: list[Sample] = []
     records[3].image_path.unlink()
     with pytest.raises(ValueError, match="11 of 12 cases cannot be used") as caught:
-        check_records(records, "v")
+        check_records(records, "v", on_sample=shown.append)
+    assert [sample.case_id for sample in shown] == [records[-1].case_id]
     lines = str(caught.value).splitlines()
     assert lines[1].startswith("bad00: mask is 9x9 but image is 30x20.")
     assert lines[4].startswith("bad03: ")

@@ -9,15 +9,14 @@ import pytest
 from PIL import Image
 
 from vasculora.core.io import read_image, read_json, write_image
-from vasculora.core.report import Silent
-from vasculora.data.sources import read_source
 from vasculora.data.splits import split_by_group
 from vasculora.recipes.audit import audit
 from vasculora.recipes.config import DataConfig
 from vasculora.recipes.demo import DemoConfig
 from vasculora.recipes.demo import _settings as demo_settings
 from vasculora.recipes.finetune import finetune
-from vasculora.recipes.split import choose_split
+from vasculora.recipes.run_folder import read_data
+from vasculora.recipes.split import Looks, choose_split
 
 
 @pytest.fixture
@@ -35,8 +34,14 @@ def leaking_dir(tmp_path, drawn_dir):
 
 def split(data, recorder, *, seed=0, **settings):
     config = DataConfig(path=data, **settings)
-    catalog = read_source(data, group_regex=config.group_regex)
-    return choose_split(catalog, config, phrase="vessel", seed=seed, report=recorder)
+    return split_as(config, seed=seed, report=recorder)[0]
+
+
+def split_as(config, *, seed, report):
+    looks = Looks()
+    catalog = read_data(config, phrase="vessel", report=report, on_sample=looks.take)
+    report.warnings.clear()  # that each image is its own group
+    return choose_split(catalog, config, looks, seed=seed, report=report), catalog
 
 
 def divide(data, **parts):
@@ -46,10 +51,7 @@ def divide(data, **parts):
 
 def test_the_demo_is_split_as_its_published_figures_were(drawn_dir, recorder):
     settings = demo_settings(DemoConfig(), drawn_dir)
-    catalog = read_source(drawn_dir)
-    found = choose_split(
-        catalog, settings.data, phrase="vessel", seed=settings.seed, report=recorder
-    )
+    found, catalog = split_as(settings.data, seed=settings.seed, report=recorder)
     assert found == split_by_group(catalog.records, seed=2025)
     assert recorder.warnings == []
 
@@ -76,7 +78,7 @@ def test_a_picture_in_two_parts_is_refused_with_the_lines_that_mend_it(leaking_d
     )
     # 0 and 2 are tied by 0001 = 0005, 1 and 4 by 0003 = 0008; each lies across the seed's split
     two_in_val = {"train_share": 0.6, "stratify": False}
-    seeds = [s for s in range(12) if crosses(leaking_dir, seed=s, **two_in_val)]
+    seeds = [s for s in range(12) if crosses(leaking_dir, recorder, seed=s, **two_in_val)]
     with pytest.raises(ValueError, match="nearly the same image are in two parts") as refusal:
         split(leaking_dir, recorder, seed=seeds[0], **two_in_val)
     text = str(refusal.value)
@@ -94,8 +96,8 @@ def test_a_picture_in_two_parts_is_refused_with_the_lines_that_mend_it(leaking_d
     assert recorder.warnings == []
 
 
-def crosses(data, **settings):
-    val = split(data, Silent(), leaks="off", **settings).val
+def crosses(data, recorder, **settings):
+    val = split(data, recorder, leaks="off", **settings).val
     return ("0001" in val) != ("0005" in val) and ("0003" in val) != ("0008" in val)
 
 

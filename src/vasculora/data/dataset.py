@@ -125,8 +125,20 @@ def load_sample(record: Record, *, phrase: str, allow_empty: bool = False) -> Sa
     )
 
 
-def check_records(records: Sequence[Record], phrase: str, *, allow_empty: bool = False) -> None:
+def check_records(
+    records: Sequence[Record],
+    phrase: str,
+    *,
+    allow_empty: bool = False,
+    on_sample: Callable[[Sample], None] | None = None,
+) -> None:
     """Open every case, so that a bad one is found before hours are spent.
+
+    Args:
+        records: The cases.
+        phrase: Name of targets for which the data set has none.
+        allow_empty: Accept masks without a single pixel.
+        on_sample: Called with each good case, while it is open anyway.
 
     Raises:
         ValueError: If cases are bad: a line for each of the first ten, and how many there are.
@@ -134,11 +146,14 @@ def check_records(records: Sequence[Record], phrase: str, *, allow_empty: bool =
     problems = []
     for record in records:
         try:
-            load_sample(record, phrase=phrase, allow_empty=allow_empty)
+            sample = load_sample(record, phrase=phrase, allow_empty=allow_empty)
         except (ValueError, OSError) as error:
             message = str(error)
             known = message.startswith(record.case_id)
             problems.append(message if known else f"{record.case_id}: {message}")
+            continue
+        if on_sample is not None:
+            on_sample(sample)
     if problems:
         more = len(problems) - _MAX_LISTED
         raise ValueError(

@@ -31,7 +31,7 @@ from vasculora.model.pretrained import OpenedModel
 from vasculora.recipes.config import FinetuneConfig
 from vasculora.recipes.run_folder import AUDIT_NAME, read_data, refuse_inside
 from vasculora.recipes.setup import build_trainer, open_base, samples_of, tell_attached
-from vasculora.recipes.split import choose_split
+from vasculora.recipes.split import Looks, choose_split
 
 TITLE = "What learns, on one real batch"
 NUM_ASKED = 2
@@ -64,8 +64,9 @@ def _audit(config: FinetuneConfig, report: Report) -> AuditReport:
     accelerator = build_accelerator(pick_device(config.gpu))
     opened = open_base(config, accelerator.device, report)
     phrase = opened.memory.prompt.phrase
-    catalog = read_data(config.data, phrase=phrase, report=report)
-    split = choose_split(catalog, config.data, phrase=phrase, seed=config.seed, report=report)
+    looks = Looks()
+    catalog = read_data(config.data, phrase=phrase, report=report, on_sample=looks.take)
+    split = choose_split(catalog, config.data, looks, seed=config.seed, report=report)
     records = select(catalog.records, split, "train")
     train_data = samples_of(config, opened, records, augment=config.data.augment)
     try:

@@ -51,7 +51,7 @@ from vasculora.recipes.run_folder import (
     write_settings,
 )
 from vasculora.recipes.setup import build_trainer, open_base, samples_of, tell_attached
-from vasculora.recipes.split import choose_split
+from vasculora.recipes.split import Looks, choose_split
 from vasculora.recipes.watch import build_sentinel
 
 
@@ -133,8 +133,13 @@ def _prepare(
 ) -> Run:
     """Open model and data, and write down what the run is."""
     opened = open_base(config, accelerator.device, report)
-    phrase = opened.memory.prompt.phrase
-    catalog = read_data(config.data, phrase=phrase, report=report)
+    looks = Looks()
+    catalog = read_data(
+        config.data,
+        phrase=opened.memory.prompt.phrase,
+        report=report,
+        on_sample=None if resume else looks.take,
+    )
     provenance = Provenance(
         command=shlex.join(command),
         versions=versions(),
@@ -145,7 +150,7 @@ def _prepare(
     if resume:
         split = check_unchanged(out, config)
     else:
-        split = choose_split(catalog, config.data, phrase=phrase, seed=config.seed, report=report)
+        split = choose_split(catalog, config.data, looks, seed=config.seed, report=report)
         write_settings(out, config, catalog, split)
 
     def samples(part: Part, augment: str) -> VesselDataset:

@@ -12,13 +12,13 @@ cases_private.csv   from pseudonyms to the user's own names, where names are pat
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from vasculora.core.config import dump_config, load_config
 from vasculora.core.io import read_json, write_json, write_text
 from vasculora.core.report import Report
-from vasculora.core.types import Record
+from vasculora.core.types import Record, Sample
 from vasculora.data.dataset import check_records
 from vasculora.data.sources import Catalog, read_source, write_private_names
 from vasculora.data.splits import Split, read_split
@@ -133,14 +133,34 @@ def refuse_inside(data: Path, out: Path) -> None:
         )
 
 
-def read_data(config: DataConfig, *, phrase: str, report: Report) -> Catalog:
-    """Return the images of a data folder, every one of them opened and found usable."""
+def read_data(
+    config: DataConfig,
+    *,
+    phrase: str,
+    report: Report,
+    on_sample: Callable[[Sample], None] | None = None,
+) -> Catalog:
+    """Return the images of a data folder, every one of them opened and found usable.
+
+    Args:
+        config: Where they are.
+        phrase: Name of targets for which the data set has none.
+        report: Where progress and warnings go.
+        on_sample: Called with each case while it is open.
+    """
     catalog = read_source(config.path, group_regex=config.group_regex)
     for note in catalog.notes:
         (report.warn if note.startswith("Warning: ") else report.note)(
             note.removeprefix("Warning: ")
         )
-    check_records(catalog.records, phrase, allow_empty=config.allow_empty)
+    with report.progress(len(catalog.records), "Opening every image") as bar:
+
+        def opened(sample: Sample) -> None:
+            bar.advance()
+            if on_sample is not None:
+                on_sample(sample)
+
+        check_records(catalog.records, phrase, allow_empty=config.allow_empty, on_sample=opened)
     return catalog
 
 

@@ -1,17 +1,16 @@
 """Which images a run learns from and which it is scored on, no picture being on both sides.
 
-Every image is looked at once more: how much of it is vessel, so that train and val are alike in
-that, and its fingerprint. Two pictures of one moment across the split are refused, because nobody
-who sees a good Val Dice would look for them; a user who splits by file name has asked for it and is
-only told.
+While every image is open to be checked it is looked at too: how much of it is vessel, so that train
+and val are alike in that, and its fingerprint. Two pictures of one moment across the split are
+refused, because nobody who sees a good Val Dice would look for them; a user who splits by file name
+has asked for it and is only told.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vasculora.core.report import Report
-from vasculora.core.types import Record
-from vasculora.data.dataset import load_sample
+from vasculora.core.types import Record, Sample
 from vasculora.data.leaks import Fingerprint, Pair, find_near_duplicates, fingerprint
 from vasculora.data.sources import Catalog
 from vasculora.data.splits import (
@@ -29,29 +28,34 @@ _MAX_LINES = 30
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Looks:
-    """What a look at every image gave, by case id.
+class Looks:
+    """What a look at every image gives, by case id.
 
     Attributes:
         foreground: Share of the image that any of its masks covers.
         fingerprints: What an image is known by.
     """
 
-    foreground: dict[str, float]
-    fingerprints: dict[str, Fingerprint]
+    foreground: dict[str, float] = field(default_factory=dict)
+    fingerprints: dict[str, Fingerprint] = field(default_factory=dict)
+
+    def take(self, sample: Sample) -> None:
+        """Look at one image and remember what is needed of it."""
+        self.foreground[sample.case_id] = float(sample.masks.any(axis=0).mean())
+        self.fingerprints[sample.case_id] = fingerprint(sample.image)
 
 
 def choose_split(
-    catalog: Catalog, config: DataConfig, *, phrase: str, seed: int, report: Report
+    catalog: Catalog, config: DataConfig, looks: Looks, *, seed: int, report: Report
 ) -> Split:
     """Return the data's own split, or the one the settings ask for.
 
     Args:
         catalog: The data.
         config: How it is split, and what is done about near-duplicates.
-        phrase: Name of targets for which the data set has none.
+        looks: What was seen of each of its images.
         seed: Decides the split.
-        report: Where progress and warnings go.
+        report: Where warnings go.
 
     Raises:
         ValueError: If the data cannot be split so, or nearly the same image is in two parts.
@@ -61,28 +65,14 @@ def choose_split(
             f"{config.path}: the data has its own split, so fold {config.fold} has nothing to "
             "choose. Leave --fold out, or take the split out of the data."
         )
-    looks = _look(catalog.records, config, phrase=phrase, report=report)
     split = catalog.split or _make_split(catalog.records, config, looks, seed=seed, report=report)
     if config.leaks != "off":
         _check_leaks(catalog, split, looks, config, report)
     return split
 
 
-def _look(records: Sequence[Record], config: DataConfig, *, phrase: str, report: Report) -> _Looks:
-    looks = _Looks(foreground={}, fingerprints={})
-    if config.leaks == "off" and not config.stratify:
-        return looks
-    with report.progress(len(records), "Looking for near-duplicates") as bar:
-        for record in records:
-            sample = load_sample(record, phrase=phrase, allow_empty=config.allow_empty)
-            looks.foreground[record.case_id] = float(sample.masks.any(axis=0).mean())
-            looks.fingerprints[record.case_id] = fingerprint(sample.image)
-            bar.advance()
-    return looks
-
-
 def _make_split(
-    records: Sequence[Record], config: DataConfig, looks: _Looks, *, seed: int, report: Report
+    records: Sequence[Record], config: DataConfig, looks: Looks, *, seed: int, report: Report
 ) -> Split:
     foreground = looks.foreground if config.stratify else None
     how = f"by {config.split_by}"
@@ -109,7 +99,7 @@ def _make_split(
 
 
 def _check_leaks(
-    catalog: Catalog, split: Split, looks: _Looks, config: DataConfig, report: Report
+    catalog: Catalog, split: Split, looks: Looks, config: DataConfig, report: Report
 ) -> None:
     """Name the pairs of nearly the same image in two parts, and refuse them unless told otherwise.
 
