@@ -156,3 +156,18 @@ def test_a_fold_beside_another_split_is_refused(leaking_dir, drawn_dir, recorder
     divide(leaking_dir, train=["0001"], val=["0002"])
     with pytest.raises(ValueError, match="leaking: the data has its own split, so fold 1/5"):
         split(leaking_dir, recorder, fold="1/5")
+
+
+def test_val_is_taken_out_of_train_where_a_set_brings_none(tmp_path, drawn_dir, recorder):
+    """DRIVE, FIVES, ROSE: train and test alone. Test stays as it is, for the end."""
+    data = tmp_path / "set"
+    shutil.copytree(drawn_dir, data)
+    names = sorted(path.stem for path in (data / "images").iterdir())
+    divide(data, train=names[:7], val=[], test=names[7:])
+    found = split(data, recorder, train_share=0.7)
+    assert found.test == tuple(names[7:])
+    assert sorted(found.train + found.val) == names[:7]
+    assert (len(found.train), len(found.val)) == (4, 3)
+    folds = [split(data, recorder, fold=f"{k}/3") for k in (1, 2, 3)]
+    assert sorted(name for fold in folds for name in fold.val) == names[:7]
+    assert all(fold.test == tuple(names[7:]) for fold in folds)

@@ -7,7 +7,7 @@ has asked for it and is only told.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from vasculora.core.report import Report
 from vasculora.core.types import Record, Sample
@@ -50,6 +50,8 @@ def choose_split(
 ) -> Split:
     """Return the data's own split, or the one the settings ask for.
 
+    Of a set that brings train and test alone, val is taken out of train; test stays untouched.
+
     Args:
         catalog: The data.
         config: How it is split, and what is done about near-duplicates.
@@ -60,12 +62,19 @@ def choose_split(
     Raises:
         ValueError: If the data cannot be split so, or nearly the same image is in two parts.
     """
-    if catalog.split is not None and config.fold is not None:
-        raise ValueError(
-            f"{config.path}: the data has its own split, so fold {config.fold} has nothing to "
-            "choose. Leave --fold out, or take the split out of the data."
-        )
-    split = catalog.split or _make_split(catalog.records, config, looks, seed=seed, report=report)
+    own = catalog.split
+    if own is not None and own.val:
+        if config.fold is not None:
+            raise ValueError(
+                f"{config.path}: the data has its own split, so fold {config.fold} has nothing to "
+                "choose. Leave --fold out, or take the split out of the data."
+            )
+        split = own
+    else:
+        learnt = None if own is None else set(own.train)
+        records = [r for r in catalog.records if learnt is None or r.case_id in learnt]
+        made = _make_split(records, config, looks, seed=seed, report=report)
+        split = made if own is None else replace(made, test=own.test)
     if config.leaks != "off":
         _check_leaks(catalog, split, looks, config, report)
     return split

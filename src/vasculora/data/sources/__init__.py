@@ -162,7 +162,7 @@ def _split_notes(records: Sequence[Record], split: Split | None, name: str) -> l
         notes.append(f"Not used: {num_left} images that {name} {verb} not name.")
     if name != SPLIT_FILE and not split.val:
         notes.append(
-            f"{name.capitalize()} hold no val. To train, take one out of train with a {SPLIT_FILE}."
+            f"{name.capitalize()} hold no val. To train, one is taken out of train, by group."
         )
     leaking = leaking_groups(records, split)
     if leaking:
