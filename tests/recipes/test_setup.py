@@ -26,10 +26,10 @@ def test_the_official_loss_reaches_all_that_learns(tiny_settings, recorder):
 
 def test_a_run_with_the_official_loss_learns(tmp_path, tiny_settings, recorder):
     config = tiny_settings(
-        objective="official", optim__lr=3e-3, trainer__epochs=3, trainer__batch_size=4
+        objective="official", optim__lr=3e-3, trainer__epochs=5, trainer__batch_size=1
     )
     tracker = finetune(config, tmp_path / "run", report=recorder)
     losses = [epoch["train_loss"] for epoch in tracker.epochs]
-    assert losses[-1] < losses[0]
+    assert losses[-1] < 0.6 * losses[0]
     saved = load_config(FinetuneConfig, tmp_path / "run" / "config.yaml")
     assert saved.objective == "official"
