@@ -149,7 +149,7 @@ def test_a_view_takes_no_memory_of_its_own(tmp_path, write, name):
     write({"w": torch.zeros(2**26, dtype=torch.int8)}, tmp_path / name)
     before = _anonymous()
     kept = dict(read_weights(find_weights(tmp_path)))
-    assert kept["w"].sum() == 0
+    assert kept["w"].max() == 0  # a sum would be taken of a copy in 64 bits
     assert _anonymous() - before < 2**24
 
 
