@@ -2,20 +2,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tests.conftest import draw
-from tests.model.test_mllm import alone
+from tests.model.conftest import alone
 
 from vasculora.model.decoding import Stop, decode_greedily
-
-
-@pytest.fixture
-def prompts(opened):
-    """Three questions of different lengths about three pictures."""
-    cases = [draw("xray", 0), draw("octa", 1, size=48), draw("fundus", 2)]
-    phrases = ["blood vessel", "a much longer name of the vessel that is meant", "background"]
-    return opened.processor.prompts(
-        [case.case_id for case in cases], [case.image for case in cases], phrases
-    )
 
 
 @pytest.fixture

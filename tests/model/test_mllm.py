@@ -2,47 +2,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tests.conftest import draw
+from tests.model.conftest import alone
 
 from vasculora.model.mllm import (
     build_mllm,
     find_family,
     token_states,
 )
-
-
-@pytest.fixture
-def prompts(opened):
-    """Three questions of different lengths about three pictures."""
-    cases = [draw("xray", 0), draw("octa", 1, size=48), draw("fundus", 2)]
-    phrases = ["blood vessel", "a much longer name of the vessel that is meant", "background"]
-    return opened.processor.prompts(
-        [case.case_id for case in cases], [case.image for case in cases], phrases
-    )
-
-
-@pytest.fixture
-def babbling(opened):
-    """A language model whose words depend on everything it has read, as an untrained one's do."""
-    mllm = opened.model.mllm
-    with torch.no_grad():
-        mllm.lm_head.weight.normal_(generator=torch.Generator().manual_seed(0))
-    return mllm
-
-
-def alone(prompts, row):
-    """Return one question of a batch, without the others' padding."""
-    length = int(prompts.attention_mask[row].sum())
-    return replace(
-        prompts,
-        case_ids=prompts.case_ids[row : row + 1],
-        sizes=prompts.sizes[row : row + 1],
-        input_ids=prompts.input_ids[row : row + 1, :length],
-        attention_mask=prompts.attention_mask[row : row + 1, :length],
-        labels=prompts.labels[row : row + 1, :length],
-        mllm_pixels=prompts.mllm_pixels[row : row + 1],
-        sam_pixels=prompts.sam_pixels[row : row + 1],
-    )
 
 
 def test_the_unknown_family_is_refused_with_the_known_ones():

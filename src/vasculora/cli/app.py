@@ -8,12 +8,12 @@ stopped.
 """
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from vasculora.cli.data import data_app
 from vasculora.cli.exits import CANNOT_LEARN, FAILED, Guarded
 from vasculora.cli.options import (
     BatchSize,
@@ -29,6 +29,9 @@ from vasculora.cli.options import (
     Preset,
     Set,
     Trainable,
+    files,
+    given,
+    names,
 )
 from vasculora.cli.render import Reporter, make_console, render_json
 
@@ -40,7 +43,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-data_app = typer.Typer(no_args_is_help=True, help="Make and convert data sets.")
 app.add_typer(data_app, name="data")
 
 
@@ -106,7 +108,7 @@ def finetune(
         config_path=config,
         preset=preset,
         overrides=set_ or (),
-        values=_given(
+        values=given(
             {
                 "model": model,
                 "data.path": data and str(data),
@@ -116,7 +118,7 @@ def finetune(
                 "gpu": gpu,
                 "lora.rank": lora_rank,
                 "lora.alpha": lora_alpha,
-                "lora.trainable": _names(trainable),
+                "lora.trainable": names(trainable),
                 "prompt.phrase": phrase,
                 "data.split_by": split_by,
                 "data.group_regex": group_regex,
@@ -166,14 +168,14 @@ def audit(
         config_path=config,
         preset=preset,
         overrides=set_ or (),
-        values=_given(
+        values=given(
             {
                 "model": model,
                 "data.path": data and str(data),
                 "optim.lr": lr,
                 "trainer.batch_size": batch_size,
                 "gpu": gpu,
-                "lora.trainable": _names(trainable),
+                "lora.trainable": names(trainable),
                 "prompt.phrase": phrase,
                 "data.group_regex": group_regex,
                 "data.fold": fold,
@@ -216,7 +218,7 @@ def inspect(
     from vasculora.recipes.inspection import show
 
     settings = load_config(
-        InspectConfig, *_files(config), overrides=set_ or (), values={"model": model}
+        InspectConfig, *files(config), overrides=set_ or (), values={"model": model}
     )
     found = run(settings)
     if json:
@@ -258,7 +260,7 @@ def evaluate(
         "gpu": gpu,
     }
     settings = load_config(
-        EvaluateConfig, *_files(config), overrides=set_ or (), values=_given(values)
+        EvaluateConfig, *files(config), overrides=set_ or (), values=given(values)
     )
     evaluate_model(settings, out, report=Reporter())
 
@@ -287,63 +289,9 @@ def predict(
 
     values = {"model": model, "phrase": phrase, "gpu": gpu}
     settings = load_config(
-        PredictConfig, *_files(config), overrides=set_ or (), values=_given(values)
+        PredictConfig, *files(config), overrides=set_ or (), values=given(values)
     )
     run(settings, images, out, report=Reporter())
-
-
-@data_app.command()
-def synth(
-    out: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")],
-    num: Annotated[int | None, typer.Option(help="Number of images. \\[default: 200]")] = None,
-    style: Annotated[
-        str | None, typer.Option(help="xray, fundus or octa. \\[default: xray]")
-    ] = None,
-    size: Annotated[
-        int | None, typer.Option(help="Side of an image in pixels. \\[default: 256]")
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="The same seed draws the same images. \\[default: 0]")
-    ] = None,
-    config: ConfigFile = None,
-    set_: Set = None,
-) -> None:
-    """Draw a data set of vessel images with their masks.
-
-    [bold]Example[/bold]: vasculora data synth drawn --num 200 --style xray --seed 0
-    """
-    from vasculora.core.config import load_config
-    from vasculora.recipes.config import SynthConfig
-    from vasculora.recipes.data import synthesise
-
-    values = _given({"num": num, "style": style, "size": size, "seed": seed})
-    settings = load_config(SynthConfig, *_files(config), overrides=set_ or (), values=values)
-    synthesise(out, **settings.model_dump(), report=Reporter())
-
-
-@data_app.command("import")
-def import_(
-    source: Annotated[Path, typer.Argument(metavar="SRC", help="The data set; only read.")],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The manifest, NAME.jsonl; new.")],
-    group_regex: GroupRegex = None,
-    keep_names: Annotated[
-        bool,
-        typer.Option(
-            "--keep-names",
-            help="Write file names that are names of patients, for your own eyes only.",
-        ),
-    ] = False,
-) -> None:
-    """Write a data set of any layout as one manifest: a line for each thing to segment.
-
-    SRC is anything that finetune reads, a public set as it was published
-    among them; FILE is read wherever a folder is. Pictures stay where they are.
-
-    [bold]Example[/bold]: vasculora data import DRIVE --out drive.jsonl
-    """
-    from vasculora.recipes.data import import_data
-
-    import_data(source, out, group_regex=group_regex, keep_names=keep_names, report=Reporter())
 
 
 @app.command()
@@ -360,7 +308,7 @@ def pretrain(
     from vasculora.recipes.pretrain import PretrainConfig
     from vasculora.recipes.pretrain import pretrain as run
 
-    run(load_config(PretrainConfig, *_files(config), overrides=set_ or ()), out, report=Reporter())
+    run(load_config(PretrainConfig, *files(config), overrides=set_ or ()), out, report=Reporter())
 
 
 @app.command()
@@ -383,26 +331,12 @@ def demo(
 
     reporter = Reporter()
     result = run(
-        load_config(DemoConfig, *_files(config), overrides=set_ or ()), out, report=reporter
+        load_config(DemoConfig, *files(config), overrides=set_ or ()), out, report=reporter
     )
     for failure in result.failures():
         reporter.warn(f"the demo did not reach its bar: {failure}.")
     if result.failures():
         raise typer.Exit(FAILED)
-
-
-def _given(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the flags that were typed."""
-    return {key: value for key, value in values.items() if value is not None}
-
-
-def _names(listed: str | None) -> list[str] | None:
-    """Return the names in a list with commas."""
-    return None if listed is None else [name.strip() for name in listed.split(",")]
-
-
-def _files(config: Path | None) -> tuple[Path, ...]:
-    return () if config is None else (config,)
 
 
 def main() -> None:

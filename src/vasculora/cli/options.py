@@ -1,7 +1,8 @@
-"""The flags that several commands share, each with its help said once."""
+"""The flags that several commands share, each with its help said once, and what was typed."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -71,3 +72,18 @@ BatchSize = Annotated[int | None, typer.Option(help="Images in one forward pass.
 Phrase = Annotated[
     str | None, typer.Option(help="What to segment where the data names nothing itself.")
 ]
+
+
+def given(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the flags that were typed."""
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def names(listed: str | None) -> list[str] | None:
+    """Return the names in a list with commas."""
+    return None if listed is None else [name.strip() for name in listed.split(",")]
+
+
+def files(config: Path | None) -> tuple[Path, ...]:
+    """Return the file of settings, if one was named."""
+    return () if config is None else (config,)

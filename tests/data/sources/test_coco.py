@@ -268,7 +268,8 @@ def test_real_angiograms(
     catalog = read_source(shared_dir / "data" / "arcade" / folder)
     assert catalog.source == "arcade"
     assert len(catalog.records) == num_images
-    assert catalog.notes[1].startswith(f"{num_phrases} phrases: ")
+    many = "s" * (num_phrases > 1)
+    assert catalog.notes[1].startswith(f"{num_phrases} phrase{many}: ")
     shares = [load_sample(r, phrase="x").masks.any(0).mean() for r in catalog.records]
     assert 100 * np.mean(shares) == pytest.approx(percent, abs=0.006)
     missing = [note for note in catalog.notes if "listed but not there" in note]

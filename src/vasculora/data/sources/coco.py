@@ -229,7 +229,7 @@ def _notes(found: _Found) -> tuple[str, ...]:
     most = sorted(found.phrases.items(), key=lambda item: (-item[1], item[0]))
     listed = ", ".join(f"{name} ({num} images)" for name, num in most[:_MAX_PHRASES])
     more = " ..." if len(most) > _MAX_PHRASES else "."
-    notes = [f"{len(most)} phrases: {listed}{more}"]
+    notes = [f"{len(most)} phrase{'s' * (len(most) > 1)}: {listed}{more}"]
     if found.num_crowds:
         notes.append(f"{found.num_crowds} regions of a crowd are part of their category's mask.")
     if found.num_repeated:
