@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from vasculora.core.types import RunLengths
-from vasculora.data.runs import decode_counts, draw_runs, encode_mask
+from vasculora.data.runs import decode_counts, draw_runs
 
 
 def compress(counts: tuple[int, ...]) -> str:
@@ -17,6 +17,16 @@ def compress(counts: tuple[int, ...]) -> str:
             if done:
                 break
     return text
+
+
+def encode_mask(mask):
+    """Return the run lengths of a mask, not compressed."""
+    flat = mask.ravel(order="F")
+    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    counts = np.diff(np.concatenate(([0], changes, [flat.size]))).tolist()
+    starts_inside = bool(flat.size and flat[0])
+    height, width = mask.shape
+    return RunLengths(size=(height, width), counts=(0, *counts) if starts_inside else (*counts,))
 
 
 def test_runs_go_down_the_columns_background_first() -> None:

@@ -1,4 +1,4 @@
-"""Masks as COCO's run lengths: read, check, draw, write.
+"""Masks as COCO's run lengths: read, check, draw.
 
 Runs go down the columns, background first. The compressed form writes each run as text, five bits a
 character with the lowest first: bit 32 says that more follow, bit 16 of the last one is the sign,
@@ -41,16 +41,6 @@ def decode_counts(text: str) -> tuple[int, ...]:
     if bits:
         raise ValueError(f"its run lengths end within a number, so they were cut off. {_CURE}")
     return tuple(counts)
-
-
-def encode_mask(mask: Bool[np.ndarray, "h w"]) -> RunLengths:
-    """Return the run lengths of a mask, not compressed."""
-    flat = mask.ravel(order="F")
-    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    counts = np.diff(np.concatenate(([0], changes, [flat.size]))).tolist()
-    starts_inside = bool(flat.size and flat[0])
-    height, width = mask.shape
-    return RunLengths(size=(height, width), counts=(0, *counts) if starts_inside else (*counts,))
 
 
 def draw_runs(
