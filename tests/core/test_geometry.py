@@ -2,7 +2,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-from vasculora.core.geometry import area_shares, upsample_logits
+from vasculora.core.geometry import area_shares, nearest_pixels, upsample_logits
 
 
 def test_an_even_mask_stays_even():
@@ -50,3 +50,11 @@ def test_area_shares_keep_a_thin_vessel():
     mask = torch.zeros(64, 64)
     mask[:, 21] = 1
     assert torch.equal(area_shares(mask, 8).sum(), torch.tensor(8 / 8))
+
+
+def test_nearest_pixels_keep_the_first_of_each_cell_and_lose_a_thin_vessel():
+    mask = torch.tensor([[1.0, 1, 0, 1], [1, 1, 1, 1], [0, 0, 1, 0], [0, 0, 0, 0]])
+    assert torch.equal(nearest_pixels(mask, 2), torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
+    thin = torch.zeros(64, 64)
+    thin[:, 21] = 1
+    assert nearest_pixels(thin, 8).sum() == 0

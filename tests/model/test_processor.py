@@ -111,7 +111,7 @@ def test_the_whole_picture_is_seen(opened):
         assert (pixels[..., side // 2 + 3 :] > 1).all()
 
 
-def test_targets_at_full_size_and_as_area_shares(opened):
+def test_targets_at_full_size_and_on_the_grid(opened):
     one = sample()
     (full,) = opened.processor.batch([one]).targets
     assert torch.equal(full, torch.from_numpy(one.masks[0]).float())
@@ -119,6 +119,9 @@ def test_targets_at_full_size_and_as_area_shares(opened):
     assert area.shape == (32, 32)
     assert float(area.mean()) == pytest.approx(one.masks[0].mean(), abs=0.02)
     assert float(area[0, 0]) == 1
+    (nearest,) = door(opened, target="nearest").batch([one]).targets
+    assert nearest.shape == (32, 32)
+    assert set(nearest.unique().tolist()) == {0, 1}
 
 
 def test_a_text_that_is_too_long_is_refused_with_its_case(opened):

@@ -1,8 +1,14 @@
-"""The one way from the decoder's mask grid to an image's own pixels, for loss and prediction."""
+"""Between the mask grid of the decoder and the pixels of an image, for loss and prediction alike."""
+
+from typing import Literal
 
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+
+TargetRule = Literal["full", "area", "nearest"]
+"""Where a loss compares: at the image's own size, or on the decoder's grid with the share of each
+cell that is vessel (`area`) or with one pixel a cell (`nearest`, the official training)."""
 
 
 def upsample_logits(
@@ -27,8 +33,13 @@ def upsample_logits(
 
 
 def area_shares(mask: Float[Tensor, "h w"], side: int) -> Float[Tensor, "side side"]:
-    """Return, for each cell of a coarser grid, the share of it that the mask covers.
-
-    Never `nearest`, which shifts thin vessels and drops some of them.
-    """
+    """Return, for each cell of a coarser grid, the share of it that the mask covers."""
     return F.interpolate(mask[None, None], (side, side), mode="area")[0, 0]
+
+
+def nearest_pixels(mask: Float[Tensor, "h w"], side: int) -> Float[Tensor, "side side"]:
+    """Return one pixel of the mask for each cell of a coarser grid.
+
+    It shifts thin vessels and drops some of them; it is what the official training compares with.
+    """
+    return F.interpolate(mask[None, None], (side, side), mode="nearest")[0, 0]

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from vasculora.core.geometry import nearest_pixels
 from vasculora.core.types import Batch, LossTerms, Output
 from vasculora.losses.objective import summed_dice
 
@@ -129,8 +130,7 @@ def nearest_targets(
         targets: Truth at each image's own size.
         side: Cells along the grid.
     """
-    resized = [F.interpolate(t[None, None], (side, side), mode="nearest") for t in targets]
-    return torch.cat(resized)[:, 0]
+    return torch.stack([nearest_pixels(target, side) for target in targets])
 
 
 @torch.no_grad()

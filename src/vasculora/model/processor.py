@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerFast
 
-from vasculora.core.geometry import area_shares, upsample_logits
+from vasculora.core.geometry import TargetRule, area_shares, nearest_pixels, upsample_logits
 from vasculora.core.types import Batch, Output, Prediction, Sample
 from vasculora.model.decoding import Stop
 from vasculora.model.images import MllmImage, Numerics, PatchConfig, Patcher, Tiler, sam_square
@@ -53,9 +53,9 @@ class ProcessorConfig(BaseModel):
     turns: Literal["joined", "separate"] = "joined"
     """Phrases of one image: turns of one conversation (official; its tokens are paid once), or a
     conversation each (as in use)."""
-    target: Literal["full", "area"] = "full"
-    """Truth for the loss: `full` at the image's own size, `area` as shares of the decoder's grid
-    (less memory)."""
+    target: TargetRule = "full"
+    """Truth for the loss: `full` at the image's own size; on the decoder's grid (less memory) as
+    `area` shares, or as the official training has it, `nearest`."""
     max_length: int = Field(default=8192, ge=16)
     """Longest text in tokens; a longer one is refused, since cutting it would lose its `[SEG]`."""
     max_new_tokens: int = Field(default=64, ge=1)
@@ -307,7 +307,10 @@ class Processor:
 
     def _target(self, mask: Bool[np.ndarray, "h w"]) -> Float[Tensor, "_ _"]:
         truth = torch.from_numpy(mask).float()
-        return truth if self.config.target == "full" else area_shares(truth, self.config.mask_size)
+        if self.config.target == "full":
+            return truth
+        coarse = area_shares if self.config.target == "area" else nearest_pixels
+        return coarse(truth, self.config.mask_size)
 
     def _token_id(self, token: str) -> int:
         index = self.tokenizer.convert_tokens_to_ids(token)

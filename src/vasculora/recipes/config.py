@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from vasculora.core.config import load_config
+from vasculora.core.geometry import TargetRule
 from vasculora.data.splits import read_fold
 from vasculora.data.synthetic.styles import SynthStyle
 from vasculora.engine.optim import OptimConfig
@@ -119,8 +120,9 @@ class FinetuneConfig(BaseModel):
     """SAM 2's normalisation: exact constants (as in the official training) or bfloat16 ones."""
     prompt: WordsConfig = WordsConfig()
     """The words around a phrase."""
-    target: Literal["full", "area"] = "full"
-    """Truth for the loss: at the image's own size, or as area shares of the decoder's grid."""
+    target: TargetRule = "full"
+    """Truth for the loss: `full` at the image's own size, or on the decoder's grid as `area` shares
+    or, as officially, by `nearest`."""
     lora: LoraSettings = LoraSettings()
     """What learns."""
     objective: ObjectiveConfig | Literal["official"] = ObjectiveConfig()
