@@ -4,7 +4,7 @@ A file appears whole or not at all: it is written beside its place and moved the
 or a full disk never leaves half a file. JSON is also flushed to the disk, because resuming depends
 on it.
 
-What an image may be: anything Pillow reads that is 8 bit grey, palette or RGB, turned upright by
+What an image may be: DICOM, and anything Pillow reads that is 8 bit grey, palette or RGB, turned upright by
 its EXIF tag (as the program showed it in which it was annotated). An opaque alpha channel is
 dropped, a real one refused. 16 bit grey is divided by 257, the full range of the format, and never
 stretched by an image's own range, which would make brightness depend on the picture. Where that
@@ -17,6 +17,7 @@ import os
 import secrets
 import struct
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -27,16 +28,20 @@ import numpy as np
 from jaxtyping import Bool, Integer, UInt8
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from vasculora.core.dicom import is_dicom, read_dicom_frame
+from vasculora.core.limits import MAX_PIXELS
+
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gif", ".bmp", ".ppm", ".pgm")
 """What counts as an image file, in lower case."""
 
-MAX_PIXELS = 175_000_000
-"""Largest image that is opened; just under Pillow's own limit."""
+MAX_BYTES = 2 * 2**30
+"""Largest image file that is opened: twice what such an image needs at 16 bit in three colours."""
 
 _MAX_GREY_SHARE = 0.05
 _PLAIN_MODES = ("1", "L", "P", "RGB", "LA", "PA", "RGBA", "YCbCr")
 # Pillow's decoders raise all of these on a damaged file.
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error)
+_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, TypeError)
+_UNREADABLE += (LookupError, ArithmeticError)
 
 
 def write_bytes(path: Path, data: bytes, *, flush: bool = False, mode: int = 0o666) -> None:
@@ -121,8 +126,7 @@ def read_json(path: Path) -> Any:
         FileNotFoundError: If there is no such file.
         ValueError: If it is not JSON; says where.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file.")
+    check_file(path, "file")
     try:
         return json.loads(path.read_bytes().decode("utf-8-sig", "surrogateescape"))
     except json.JSONDecodeError as error:
@@ -134,14 +138,47 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path}: no JSON that can be read: {error}. Rewrite the file.") from error
 
 
-def read_image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
+def check_file(path: Path, what: str) -> None:
+    """Make sure that a path is a plain file, which alone can be read to its end.
+
+    Args:
+        path: The file.
+        what: What it should be, as `image file`.
+
+    Raises:
+        FileNotFoundError: If there is nothing.
+        ValueError: If it is a folder, a pipe, a device, or a link that leads nowhere.
+    """
+    if path.is_file():
+        return
+    if path.is_symlink() and not path.exists():
+        raise FileNotFoundError(
+            f"{path}: is a link to a file that is not there. Fetch that file, or remove the link."
+        )
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such {what}.")
+    found = "a folder" if path.is_dir() else "a pipe or device"
+    raise ValueError(f"{path}: is {found}, not a file. Put the {what} there, or remove it.")
+
+
+def read_image(path: Path, frame: int | None = None) -> UInt8[np.ndarray, "h w 3"]:
     """Return an image as RGB, 0 to 255, the right way up.
+
+    Args:
+        path: The file, DICOM among them.
+        frame: Which picture of a DICOM file, from 0 on; None where it holds a single one.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it cannot be read or would have to be guessed at: names the file and the
             cure.
     """
+    if path.suffix.lower() not in IMAGE_SUFFIXES and is_dicom(path):
+        return read_dicom_frame(path, frame)
+    if frame is not None:
+        raise ValueError(
+            f"{path}: frame {frame} is asked for, but only DICOM files hold frames. Leave it out."
+        )
     image = _decode(path)
     if _is_16_bit(image):
         return np.repeat(_full_range(path, np.asarray(image))[..., None], 3, axis=2)
@@ -176,14 +213,20 @@ def _encode(text: str) -> bytes:
 
 
 def _decode(path: Path) -> Image.Image:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such image file.")
+    check_file(path, "image file")
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError(
+            f"{path}: larger than {MAX_BYTES // 2**30} GiB. Export it as 8 bit PNG, in smaller "
+            "images."
+        )
     with _clear_read_errors(path):
         image = Image.open(BytesIO(path.read_bytes()))
         num_frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
         mode, size = image.mode, image.size
     if size[0] * size[1] > MAX_PIXELS:
         raise _too_large(path)
+    if not size[0] * size[1]:
+        raise ValueError(f"{path}: has no pixels ({size[0]}x{size[1]}). Export it anew.")
     if num_frames > 1:
         raise ValueError(
             f"{path}: holds {num_frames} frames. Export each frame as an image of its own."
@@ -210,6 +253,10 @@ def _clear_read_errors(path: Path) -> Iterator[None]:
             yield
     except Image.DecompressionBombError as error:
         raise _too_large(path) from error
+    except PermissionError as error:
+        raise PermissionError(
+            f"{path}: you may not read this file. Ask its owner, or change its rights (chmod u+r)."
+        ) from error
     except _UNREADABLE as error:
         # Pillow's own words for an unknown format name an object in memory.
         unknown = isinstance(error, UnidentifiedImageError)
