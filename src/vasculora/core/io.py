@@ -4,12 +4,12 @@ A file appears whole or not at all: it is written beside its place and moved the
 or a full disk never leaves half a file. JSON is also flushed to the disk, because resuming depends
 on it.
 
-What an image may be: DICOM, and anything Pillow reads that is 8 bit grey, palette or RGB, turned upright by
-its EXIF tag (as the program showed it in which it was annotated). An opaque alpha channel is
-dropped, a real one refused. 16 bit grey is divided by 257, the full range of the format, and never
-stretched by an image's own range, which would make brightness depend on the picture. Where that
-leaves it nearly black (brightest value below 4096, so 10 or 12 bit in a 16 bit file) it is refused,
-because only its owner knows the true range.
+What an image may be: DICOM (`core/dicom.py`), and anything Pillow reads that is 8 bit grey, palette
+or RGB, turned upright by its EXIF tag (as the program showed it in which it was annotated). An
+opaque alpha channel is dropped, a real one refused. 16 bit grey is divided by 257, the full range
+of the format, and never stretched by an image's own range, which would make brightness depend on
+the picture. Where that leaves it nearly black (brightest value below 4096, so 10 or 12 bit in a 16
+bit file) it is refused, because only its owner knows the true range.
 """
 
 import json
@@ -28,7 +28,8 @@ import numpy as np
 from jaxtyping import Bool, Integer, UInt8
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from vasculora.core.dicom import is_dicom, read_dicom_frame
+from vasculora.core.dicom import read_dicom_frame
+from vasculora.core.dicom_file import is_dicom
 from vasculora.core.limits import MAX_PIXELS
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gif", ".bmp", ".ppm", ".pgm")
