@@ -3,6 +3,7 @@
 0 done, 1 a check or gate failed, 2 bad input, 3 the run cannot learn, 130 / 143 stopped.
 """
 
+import os
 import signal
 from types import FrameType
 from typing import Any, NoReturn
@@ -34,7 +35,7 @@ class Guarded(TyperGroup):
         except (ValueError, OSError, RuntimeError) as fault:
             if ctx.params.get("debug"):
                 raise
-            _stop(str(fault), _exit_code(fault))
+            _stop(_message(fault), _exit_code(fault))
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
@@ -44,6 +45,14 @@ def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
 def _stop(message: str, code: int) -> NoReturn:
     render_error(message)
     raise typer.Exit(code)
+
+
+def _message(fault: Exception) -> str:
+    """Return what to tell of a fault; what the system refused itself gets its file and a cure."""
+    if isinstance(fault, OSError) and fault.strerror is not None and fault.filename is not None:
+        cure = "Check that it is there and that you may use it (ls -ld), or choose another."
+        return f"{os.fsdecode(fault.filename)}: {fault.strerror}. {cure}"
+    return str(fault)
 
 
 def _exit_code(fault: Exception) -> int:

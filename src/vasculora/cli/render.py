@@ -7,6 +7,7 @@ every half minute, so that `vasculora finetune ... > training.log` gives a log t
 """
 
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 PULSE_SECONDS = 30.0
 """Least time between two plain progress lines."""
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+
 
 def make_console(*, stderr: bool = False, terminal: bool | None = None) -> Console:
     """Return a console on standard output or standard error.
@@ -47,18 +50,27 @@ def make_console(*, stderr: bool = False, terminal: bool | None = None) -> Conso
 def render_error(message: str) -> None:
     """Write what went wrong to standard error: one message, no traceback."""
     console = make_console(stderr=True)
-    _speak(console, Text.assemble(("vasculora:", "bold red"), " ", message))
+    _speak(console, Text.assemble(("vasculora:", "bold red"), " ", _printable(message)))
 
 
 def render_json(value: Mapping[str, object]) -> None:
     """Write a value to standard output as JSON, as it is: for programs."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-    make_console(terminal=False).print(text, soft_wrap=True, markup=False)
+    make_console(terminal=False).print(_printable(text), soft_wrap=True, markup=False)
 
 
 def _speak(console: Console, text: Text) -> None:
     """Write a sentence: whole words a line on a terminal, one line anywhere else."""
     console.print(text, soft_wrap=not console.is_terminal)
+
+
+def _printable(text: str) -> str:
+    """Return a text with what no terminal can show, or would obey, written as an escape.
+
+    Names of files may be in any encoding, or hold control characters.
+    """
+    shown = text.encode("utf-8", "backslashreplace").decode()
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", shown)
 
 
 @dataclass
@@ -86,7 +98,7 @@ class Reporter:
         """Say something the user should look at; never into a redirected log."""
         # A bar on the terminal is only left whole by what passes through its own console.
         console = self.out if self.out.is_terminal else self.err
-        _speak(console, Text.assemble(("Warning:", "yellow"), " ", text))
+        _speak(console, Text.assemble(("Warning:", "yellow"), " ", _printable(text)))
 
     def line(self, text: str) -> None:
         """Write one line of the log as it is."""
@@ -108,7 +120,7 @@ class Reporter:
             yield progress
 
     def _print(self, text: str) -> None:
-        self.out.print(text, soft_wrap=True, markup=False)
+        self.out.print(_printable(text), soft_wrap=True, markup=False)
 
     def _rich_table(
         self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]

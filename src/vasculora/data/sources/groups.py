@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
+from vasculora.core.io import check_file
 from vasculora.data.sources.catalog import without_suffix
 
 GROUPS_FILE = "groups.csv"
@@ -49,7 +50,7 @@ def find_groups(
         ValueError: If both `groups.csv` and a pattern are given, or they leave an image out.
     """
     path = data_dir / GROUPS_FILE
-    if path.is_file():
+    if path.exists():
         if regex is not None:
             raise ValueError(
                 f"{path} and the group pattern '{regex}' are both given, but only one can count. "
@@ -133,10 +134,24 @@ def _from_file(path: Path, file_names: Sequence[str], unused: Sequence[str]) -> 
 
 
 def _rows(path: Path) -> list[tuple[int, tuple[str, str]]]:
+    check_file(path, "table of groups")
     text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
     reader = csv.DictReader(text.splitlines())
+    try:
+        return _checked_rows(path, reader)
+    except csv.Error as error:
+        raise ValueError(
+            f"{path}, line {reader.line_num}: cannot be read as a table ({error}). Save it anew as "
+            "CSV in UTF-8."
+        ) from error
+
+
+def _checked_rows(path: Path, reader: "csv.DictReader[str]") -> list[tuple[int, tuple[str, str]]]:
     if not {"image", "group"} <= set(reader.fieldnames or ()):
-        raise ValueError(f"{path}: its first line must name the columns: image,group.")
+        raise ValueError(
+            f"{path}: its first line must name the columns: image,group. Save it as CSV in UTF-8 "
+            "with that line."
+        )
     rows = []
     for row in reader:
         image, group = (row["image"] or "").strip(), (row["group"] or "").strip()

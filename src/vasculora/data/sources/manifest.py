@@ -21,7 +21,7 @@ from typing import Any, get_args
 
 from vasculora.core.types import Target
 from vasculora.data.sources.catalog import Case, Listing
-from vasculora.data.sources.outlines import inner_name, parse_outline, parse_phrase
+from vasculora.data.sources.outlines import inner_name, parse_outline, parse_phrase, plain_name
 from vasculora.data.splits import Part
 
 SUFFIX = ".jsonl"
@@ -157,8 +157,8 @@ def _target(entry: dict[str, Any], folder: Path, where: str) -> Target:
 
 
 def _file_name(value: Any, where: str) -> str:
-    absolute = isinstance(value, str) and Path(value).is_absolute() and "\0" not in value
-    return str(value) if absolute else inner_name(value, where)
+    name = plain_name(value, where)
+    return name if Path(name).is_absolute() else inner_name(name, where)
 
 
 def _case_names(images: dict[str, _Image]) -> dict[str, str]:

@@ -5,10 +5,14 @@ in the file; whether an outline fits its image is found when the image is opened
 """
 
 import math
+import os
 from pathlib import PurePosixPath
 from typing import Any
 
 from vasculora.core.types import Polygon, RunLengths
+
+_MAX_NAME = 255  # bytes between two `/`, on every usual file system
+_MAX_SHOWN = 40
 
 Outline = tuple[tuple[Polygon, ...], tuple[RunLengths, ...]]
 """The rings and the run lengths of one mask."""
@@ -44,7 +48,10 @@ def parse_phrase(value: Any, where: str) -> str:
         ValueError: If it is no text, empty, or not in UTF-8.
     """
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{where}: the name of what is annotated must be a text, got {value!r}.")
+        raise ValueError(
+            f"{where}: the name of what is annotated must be a text, got {value!r}. Write what is "
+            'shown, as "blood vessel".'
+        )
     try:
         value.encode()
     except UnicodeEncodeError as error:
@@ -54,14 +61,37 @@ def parse_phrase(value: Any, where: str) -> str:
     return value.strip()
 
 
+def plain_name(value: Any, where: str) -> str:
+    """Return a name that a file can have.
+
+    Raises:
+        ValueError: If no file can be called so.
+    """
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        raise ValueError(
+            f"{where}: a file's name must be a text, got {value!r}. Write the path of the file."
+        )
+    try:
+        length = max(map(len, os.fsencode(value).split(b"/")))
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{where}: no file can be called {value!r}. Save the annotation as UTF-8."
+        ) from error
+    if length > _MAX_NAME:
+        raise ValueError(
+            f"{where}: a file's name of {length} letters, '{value[:_MAX_SHOWN]}...'. Write the "
+            "path of the file."
+        )
+    return value
+
+
 def inner_name(value: Any, where: str) -> str:
     """Return a file's name below a folder, with `/` between folders.
 
     Raises:
         ValueError: If it is no name, or leads out of the folder.
     """
-    if not isinstance(value, str) or not value.strip() or "\0" in value:
-        raise ValueError(f"{where}: a file's name must be a text, got {value!r}.")
+    value = plain_name(value, where)
     name = PurePosixPath(value.replace("\\", "/"))
     drive = len(name.parts[0]) == 2 and name.parts[0].endswith(":") if name.parts else False
     if name.is_absolute() or drive or ".." in name.parts or not name.parts:
@@ -74,8 +104,17 @@ def inner_name(value: Any, where: str) -> str:
 
 def _ring(value: Any, where: str) -> Polygon:
     numbers = value if isinstance(value, list) else None
-    if numbers is None or not all(_is_number(x) for x in numbers):
+    if numbers is None or not all(is_number(x) for x in numbers):
         raise ValueError(f"{where}: its mask holds {_kind(value)} for a ring. {_FORMAT}")
+    return parse_ring(numbers, where)
+
+
+def parse_ring(numbers: list[Any], where: str) -> Polygon:
+    """Return a ring of numbers that an image may have.
+
+    Raises:
+        ValueError: If one of them is not finite, or beyond any image.
+    """
     # A comparison, because a whole number in JSON may be too long for `float`.
     if not all(abs(x) < math.inf for x in numbers):
         raise ValueError(f"{where}: a ring holds NaN or infinity. Export the annotation again.")
@@ -98,7 +137,8 @@ def _run_lengths(value: dict[str, Any], where: str) -> RunLengths:
     return RunLengths(size=(size[0], size[1]), counts=tuple(counts))
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Return whether a value of JSON is a number, which `true` is not."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from vasculora.core.io import IMAGE_SUFFIXES, read_json
 from vasculora.core.types import Polygon, Target
 from vasculora.data.sources.catalog import Case, Listing
+from vasculora.data.sources.outlines import inner_name, is_number, parse_phrase, parse_ring
 
 ANNOTATIONS = "annotations.json"
 
@@ -75,12 +76,7 @@ def _image_name(entry: Any, where: str) -> str:
         or "mask" not in entry
     ):
         raise ValueError(f"{where} is not an annotated image. {_FORMAT}")
-    name = PurePosixPath(entry["image"].replace("\\", "/"))
-    if name.is_absolute() or ".." in name.parts or not name.parts:
-        raise ValueError(
-            f"{where}: image '{entry['image']}' must be a path inside the data folder. "
-            "Write it relative to images/ or to annotations.json."
-        )
+    name = PurePosixPath(inner_name(entry["image"], where))
     below_images = len(name.parts) > 1 and name.parts[0] == "images"
     return str(name.relative_to("images") if below_images else name)
 
@@ -103,7 +99,7 @@ def _rings_by_phrase(entry: dict[str, Any], where: str) -> list[tuple[str | None
             "for each phrase."
         )
     return [
-        (phrase, [tuple(float(x) for x in ring) for ring in rings if ring])
+        (phrase, [parse_ring(ring, where) for ring in rings if ring])
         for phrase, rings in zip(phrases, per_phrase, strict=True)
     ]
 
@@ -114,7 +110,7 @@ def _phrases(text: Any, where: str) -> list[str | None]:
     phrases = [text] if isinstance(text, str) else text
     if not _is_list_of(phrases, lambda item: isinstance(item, str) and bool(item.strip())):
         raise ValueError(f'{where}: "text" must be a list of phrases, got {text!r}. {_FORMAT}')
-    return [phrase.strip() for phrase in phrases]
+    return [parse_phrase(phrase, where) for phrase in phrases]
 
 
 def _is_list_of(value: Any, accepts: Any) -> bool:
@@ -122,7 +118,7 @@ def _is_list_of(value: Any, accepts: Any) -> bool:
 
 
 def _is_ring(value: Any) -> bool:
-    return _is_list_of(value, lambda x: isinstance(x, int | float) and not isinstance(x, bool))
+    return _is_list_of(value, is_number)
 
 
 def _targets(rings: Rings) -> tuple[Target, ...]:
