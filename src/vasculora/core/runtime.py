@@ -3,15 +3,18 @@
 import os
 import platform
 import random
+import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+
+_MOST_WORKERS = 8
 
 
 def config_dir() -> Path:
@@ -60,6 +63,30 @@ def build_accelerator(device: torch.device) -> Accelerator:
         return Accelerator(cpu=True)
     torch.cuda.set_device(device)
     return Accelerator(mixed_precision="bf16")
+
+
+def pick_workers(wanted: int | Literal["auto"], device: torch.device, *, num_processes: int) -> int:
+    """Return the number of processes that load images.
+
+    A CPU that trains has no core to spare for them, and a GPU waits for a single one.
+
+    Args:
+        wanted: A number, or `auto`: none beside a CPU; beside a GPU one for each core but the main
+            process's, eight at most.
+        device: Where the model is.
+        num_processes: Training processes that share the machine.
+    """
+    if wanted != "auto":
+        return wanted
+    if device.type == "cpu":
+        return 0
+    num_cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return max(0, min(_MOST_WORKERS, num_cores // num_processes - 1))
+
+
+def worker_context() -> Literal["fork"] | None:
+    """Return how workers are started: forked on Linux, where they share what is loaded already."""
+    return "fork" if sys.platform == "linux" else None
 
 
 def set_seed(seed: int) -> None:

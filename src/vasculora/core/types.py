@@ -6,7 +6,7 @@ candidate masks. Masks of a batch are flat (`n`) with `image_index` (`n`) back t
 nothing is padded to a fixed number of objects.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
+
+from vasculora.core.geometry import Box
 
 Polygon = tuple[float, ...]
 """One closed ring, x and y in turn, in pixels of the image."""
@@ -58,14 +60,15 @@ class Target:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """One annotated image as a source lists it: names and places, no pixels.
+    """One image as a source lists it: names and places, no pixels.
 
     Attributes:
         case_id: Name of the case, safe to write anywhere (never a patient's name).
         group: Patient, eye or run the case belongs to; a split never divides a group.
         image_path: The image file.
-        targets: What is annotated in it; at least one.
+        targets: What is annotated in it; none where the image is not annotated.
         fov_path: A file that is white where the case is scored; None for all of it.
+        frame: Which picture of a DICOM file, from 0 on; None where the file is one picture.
     """
 
     case_id: str
@@ -73,6 +76,7 @@ class Record:
     image_path: Path
     targets: tuple[Target, ...]
     fov_path: Path | None = None
+    frame: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +117,8 @@ class Batch:
         image_index: The image each mask belongs to.
         targets: One a mask: its truth in [0, 1], at the image's own size or on a coarser grid as
             area shares.
+        boxes: Where each image lies in SAM 2's square, whose rest is empty; none where the images
+            fill it. A coarse target is then that of the box's cells alone.
     """
 
     case_ids: tuple[str, ...]
@@ -125,6 +131,7 @@ class Batch:
     image_index: Int[Tensor, " n"]
     targets: tuple[Float[Tensor, "_ _"], ...] = ()
     mllm_grid: Int[Tensor, "s 3"] | None = None
+    boxes: tuple[Box, ...] = ()
 
     @property
     def num_images(self) -> int:
@@ -143,15 +150,21 @@ class Batch:
 
     def to(self, device: torch.device | str) -> "Batch":
         """Return the batch with every tensor on `device`."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
-        def move(value: Any) -> Any:
+    def pin_memory(self) -> "Batch":
+        """Return the batch in memory that a GPU copies from without waiting (torch's name)."""
+        return self._each(lambda tensor: tensor.pin_memory())
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        def changed(value: Any) -> Any:
             if isinstance(value, Tensor):
-                return value.to(device, non_blocking=True)
+                return change(value)
             if isinstance(value, tuple):
-                return tuple(move(item) for item in value)
+                return tuple(changed(item) for item in value)
             return value
 
-        return replace(self, **{f.name: move(getattr(self, f.name)) for f in fields(self)})
+        return replace(self, **{f.name: changed(getattr(self, f.name)) for f in fields(self)})
 
 
 @dataclass(frozen=True, kw_only=True)

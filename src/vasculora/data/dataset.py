@@ -7,11 +7,11 @@ the outline as well, which widens a 3 pixel vessel to 4; here the area is kept, 
 an edge leave no gap between them. The price: a ring thinner than a pixel may lose pixels.
 
 Augmentation draws from a generator made of (seed, epoch, index), so a case looks the same in an
-epoch whichever worker makes it and however often the run was resumed.
+epoch whichever worker makes it and however often the run was resumed. Whether a case was decoded
+anew or kept changes how long it takes and nothing else.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -19,10 +19,9 @@ from torch.utils.data import Dataset
 
 from vasculora.core.io import read_image, read_mask_image
 from vasculora.core.types import Polygon, Record, Sample, Target
+from vasculora.data.cache import SampleCache
+from vasculora.data.packed import PackedRecords
 from vasculora.data.runs import draw_runs
-
-CACHE_BYTES = 3 * 2**30
-"""Decoded samples a data set keeps in memory at most; those beyond are decoded anew each time."""
 
 _MAX_LISTED = 10
 
@@ -32,7 +31,7 @@ Augment = Callable[[Sample, np.random.Generator], Sample]
 class VesselDataset(Dataset[Sample]):
     """The samples of some records, augmented where a transform is given.
 
-    Workers hold copies: with persistent ones, `set_epoch` does not reach them.
+    Forked workers share what it holds: the records, and the decoded pictures that it keeps.
     """
 
     def __init__(
@@ -43,7 +42,7 @@ class VesselDataset(Dataset[Sample]):
         transform: Augment | None = None,
         seed: int = 0,
         allow_empty: bool = False,
-        cache: bool = True,
+        cache_bytes: int = 0,
     ) -> None:
         """Take the records; nothing is opened yet.
 
@@ -53,17 +52,15 @@ class VesselDataset(Dataset[Sample]):
             transform: Applied to a sample each time it is taken.
             seed: Seed of the transform's random numbers.
             allow_empty: Accept masks without a single pixel.
-            cache: Keep decoded samples in memory, up to `CACHE_BYTES`.
+            cache_bytes: Memory for decoded samples, all workers together; 0 decodes each anew.
         """
-        self.records = tuple(records)
+        self.records = PackedRecords(records)
         self.phrase = phrase
         self.transform = transform
         self.seed = seed
         self.allow_empty = allow_empty
-        self.cache = cache
         self.epoch = 0
-        self._kept: dict[int, Sample] = {}
-        self._kept_bytes = 0
+        self._cache = SampleCache(len(records), cache_bytes)
 
     def __len__(self) -> int:
         """Return the number of cases."""
@@ -74,25 +71,28 @@ class VesselDataset(Dataset[Sample]):
         index = range(len(self.records))[index]
         sample = self._decoded(index)
         if self.transform is None:
-            return replace(sample, image=sample.image.copy(), masks=sample.masks.copy())
-        rng = np.random.default_rng((self.seed, self.epoch, index))
-        return self.transform(sample, rng)
+            return sample
+        return self.transform(sample, np.random.default_rng((self.seed, self.epoch, index)))
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the random numbers of this epoch."""
         self.epoch = epoch
 
     def _decoded(self, index: int) -> Sample:
-        if index in self._kept:
-            return self._kept[index]
-        sample = load_sample(self.records[index], phrase=self.phrase, allow_empty=self.allow_empty)
-        size = sample.image.nbytes + sample.masks.nbytes
-        if self.cache and self._kept_bytes + size <= CACHE_BYTES:
-            # Shared by all who take it: writing into it would change later epochs.
-            sample.image.flags.writeable = sample.masks.flags.writeable = False
-            self._kept[index] = sample
-            self._kept_bytes += size
-        return sample
+        record = self.records[index]
+        kept = self._cache.get(index)
+        if kept is None:
+            sample = load_sample(record, phrase=self.phrase, allow_empty=self.allow_empty)
+            self._cache.put(index, sample.image, sample.masks)
+            return sample
+        image, masks = kept
+        return Sample(
+            case_id=record.case_id,
+            group=record.group,
+            image=image,
+            masks=masks,
+            phrases=_phrases(record, self.phrase),
+        )
 
 
 def load_sample(record: Record, *, phrase: str, allow_empty: bool = False) -> Sample:
@@ -107,9 +107,9 @@ def load_sample(record: Record, *, phrase: str, allow_empty: bool = False) -> Sa
         FileNotFoundError: If a file is gone.
         ValueError: If a file cannot be read, a mask does not fit its image, or a mask is empty.
     """
-    image = read_image(record.image_path)
+    image = read_image(record.image_path, record.frame)
     masks = [_mask(record, target, image) for target in record.targets]
-    phrases = tuple(target.phrase or phrase for target in record.targets)
+    phrases = _phrases(record, phrase)
     for mask, name, target in zip(masks, phrases, record.targets, strict=True):
         if not allow_empty and not target.absent and not mask.any():
             raise ValueError(
@@ -120,7 +120,7 @@ def load_sample(record: Record, *, phrase: str, allow_empty: bool = False) -> Sa
         case_id=record.case_id,
         group=record.group,
         image=image,
-        masks=np.stack(masks),
+        masks=np.stack(masks) if masks else np.zeros((0, *image.shape[:2]), dtype=bool),
         phrases=phrases,
     )
 
@@ -208,6 +208,10 @@ def _inside(points: Float[np.ndarray, "p 2"], height: int, width: int) -> Bool[n
     np.add.at(turns, (rows, columns), np.where(y1 > y0, 1, -1)[edge])
     winding: Bool[np.ndarray, "h w"] = np.cumsum(turns, axis=1)[:, :width] != 0
     return winding
+
+
+def _phrases(record: Record, phrase: str) -> tuple[str, ...]:
+    return tuple(target.phrase or phrase for target in record.targets)
 
 
 def _mask(

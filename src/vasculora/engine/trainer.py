@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 from accelerate import Accelerator
@@ -38,8 +38,10 @@ class TrainerConfig(BaseModel):
     """Forward passes in one step."""
     max_grad_norm: float = Field(default=1.0, gt=0)
     """Gradients are scaled down to this norm."""
-    num_workers: int = Field(default=0, ge=0)
-    """Processes that load and augment images; 0 does it in the main one."""
+    num_workers: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
+    """Processes that load and augment images; 0 does it in the main one, and `auto` takes one for
+    each spare core where there is a GPU (8 at most), else 0. Nothing that is learnt depends on
+    it."""
 
 
 @dataclass(frozen=True)

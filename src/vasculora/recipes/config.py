@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from vasculora.core.config import load_config
-from vasculora.core.geometry import TargetRule
+from vasculora.core.geometry import Fit, TargetRule
 from vasculora.data.splits import read_fold
 from vasculora.data.synthetic.styles import SynthStyle
 from vasculora.engine.optim import OptimConfig
@@ -54,6 +54,9 @@ class DataConfig(BaseModel):
     """How far training images are varied."""
     allow_empty: bool = False
     """Accept masks without a single pixel."""
+    cache_gb: float = Field(default=3.0, ge=0)
+    """Memory for decoded images, in GiB, of train and val and all processes together; 0 decodes
+    each image anew whenever it is needed."""
 
     @field_validator("fold")
     @classmethod
@@ -90,6 +93,22 @@ class WordsConfig(BaseModel):
     """What is trained on; it holds `[SEG]` once."""
 
 
+class WindowConfig(BaseModel):
+    """How large images are cut into overlapping windows, in training and prediction alike."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    size: int | None = Field(default=None, ge=0)
+    """Side of a window in pixels of the image; 0 shows whole images, None takes the base's own."""
+    overlap: float | None = Field(default=None, ge=0, le=0.75)
+    """Share of a window that at least lies in the next one too, in prediction; None takes the
+    base's own."""
+    foreground: float = Field(default=0.75, ge=0, le=1)
+    """Share of the training windows drawn round a pixel of a target; the others lie anywhere."""
+    per_image: int = Field(default=1, ge=1)
+    """Windows of each image that an epoch trains on."""
+
+
 class Provenance(BaseModel):
     """Where a run came from; written beside its settings, never asked for."""
 
@@ -123,6 +142,11 @@ class FinetuneConfig(BaseModel):
     target: TargetRule = "full"
     """Truth for the loss: `full` at the image's own size, or on the decoder's grid as `area` shares
     or, as officially, by `nearest`."""
+    fit: Fit | None = None
+    """How an image becomes SAM 2's square: `squash` (official), or `letterbox`, which keeps its
+    shape; None takes the base's own."""
+    window: WindowConfig = WindowConfig()
+    """How large images are cut."""
     lora: LoraSettings = LoraSettings()
     """What learns."""
     objective: ObjectiveConfig | Literal["official"] = ObjectiveConfig()
@@ -143,6 +167,15 @@ class FinetuneConfig(BaseModel):
     """Index of the GPU; None takes the first one, or the CPU where there is none."""
     provenance: Provenance | None = None
     """Where the run came from; written by the run itself."""
+
+    @model_validator(mode="after")
+    def _official_takes_squashed_images(self) -> "FinetuneConfig":
+        if self.objective == "official" and self.fit == "letterbox":
+            raise ValueError(
+                "objective 'official' knows squashed images alone, and fit is 'letterbox'. Set "
+                "fit=squash, or give objective a section of weights."
+            )
+        return self
 
     @model_validator(mode="after")
     def _official_takes_whole_masks(self) -> "FinetuneConfig":
@@ -174,6 +207,9 @@ class EvaluateConfig(BaseModel):
     """What to segment where the data names nothing itself; None takes the model's own."""
     threshold: float | None = Field(default=None, gt=0, lt=1)
     """Probability above which a pixel counts; None takes the model's own."""
+    window: int | None = Field(default=None, ge=0)
+    """Side in pixels of the windows into which larger images are cut; 0 shows whole images, None
+    takes the model's own."""
     batch_size: int = Field(default=8, ge=1)
     """Images predicted together."""
     gpu: int | None = None
@@ -193,6 +229,9 @@ class PredictConfig(BaseModel):
     """What to segment; None takes the phrase the model was trained on."""
     threshold: float | None = Field(default=None, gt=0, lt=1)
     """Probability above which a pixel counts; None takes the model's own."""
+    window: int | None = Field(default=None, ge=0)
+    """Side in pixels of the windows into which larger images are cut; 0 shows whole images, None
+    takes the model's own."""
     gpu: int | None = None
     """Index of the GPU; None takes the first one, or the CPU where there is none."""
 

@@ -154,7 +154,11 @@ def _prepare(
         write_settings(out, config, catalog, split)
 
     def samples(part: Part, augment: str) -> VesselDataset:
-        return samples_of(config, opened, select(catalog.records, split, part), augment=augment)
+        records = select(catalog.records, split, part)
+        share = len(records) / (len(split.train) + len(split.val)) / accelerator.num_processes
+        return samples_of(
+            config, opened, records, augment=augment, cut=part == "train", cache_share=share
+        )
 
     return Run(
         config=config,

@@ -57,6 +57,7 @@ FREE_TO_CHANGE = (
     "sentinel",
     "data.path",
     "data.leaks",
+    "data.cache_gb",
     "trainer.num_workers",
 )
 """Settings that a resumed run may have otherwise: they change nothing that is learnt. Data may have

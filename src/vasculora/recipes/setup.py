@@ -11,10 +11,11 @@ from accelerate import Accelerator
 
 from vasculora.core.config import load_config
 from vasculora.core.report import Report
-from vasculora.core.runtime import pick_dtype, set_seed
+from vasculora.core.runtime import pick_dtype, pick_workers, set_seed
 from vasculora.core.types import Record
 from vasculora.data.dataset import VesselDataset
 from vasculora.data.transforms import build_augment
+from vasculora.data.windows import build_windows
 from vasculora.engine.loader import EpochLoader
 from vasculora.engine.optim import build_optimizer, build_schedule
 from vasculora.engine.trainer import Trainer
@@ -23,8 +24,9 @@ from vasculora.losses.official import OfficialObjective
 from vasculora.model.groups import count_groups, trainable_groups
 from vasculora.model.lora import LoraSettings, attach, groups_of
 from vasculora.model.pretrained import OpenedModel, open_model
+from vasculora.model.processor import ProcessorConfig
 from vasculora.model.prompts import PromptConfig
-from vasculora.recipes.config import FinetuneConfig
+from vasculora.recipes.config import FinetuneConfig, WindowConfig
 
 
 def open_base(config: FinetuneConfig, device: torch.device, report: Report) -> OpenedModel:
@@ -34,24 +36,68 @@ def open_base(config: FinetuneConfig, device: torch.device, report: Report) -> O
     )
     words = opened.memory.prompt.model_dump() | config.prompt.model_dump(exclude_none=True)
     prompt = load_config(PromptConfig, values=words)
-    processor = opened.memory.processor.model_copy(
-        update={"target": config.target, "numerics": config.numerics}
-    )
+    processor = _processor(config, opened.memory.processor)
     num_parameters = sum(param.numel() for param in opened.model.parameters())
     report.note(f"Model: {opened.name}, {num_parameters:,} parameters, on {device}.")
+    if processor.window is not None:
+        report.note(f"Images larger than {processor.window} pixels are seen in windows of that.")
     return opened.with_settings(processor=processor, prompt=prompt)
 
 
+def _processor(config: FinetuneConfig, own: ProcessorConfig) -> ProcessorConfig:
+    """Return the base's own way to show images, with what the settings ask for instead."""
+    update: dict[str, object] = {"target": config.target, "numerics": config.numerics}
+    if config.fit is not None:
+        update["fit"] = config.fit
+    if config.window.overlap is not None:
+        update["window_overlap"] = config.window.overlap
+    if config.window.size is not None:
+        update["window"] = config.window.size or None
+    processor = own.model_copy(update=update)
+    if (
+        processor.window is None
+        and config.window.model_copy(update={"size": None}) != WindowConfig()
+    ):
+        raise ValueError(
+            "settings of windows are given, but whole images are shown. Give windows a side, such "
+            "as --window 512, or leave window.overlap, window.foreground and window.per_image out."
+        )
+    return processor
+
+
 def samples_of(
-    config: FinetuneConfig, opened: OpenedModel, records: Sequence[Record], *, augment: str
+    config: FinetuneConfig,
+    opened: OpenedModel,
+    records: Sequence[Record],
+    *,
+    augment: str,
+    cut: bool = False,
+    cache_share: float = 0.0,
 ) -> VesselDataset:
-    """Return the samples of some records, asked for as the model will be."""
+    """Return the samples of some records, asked for as the model will be.
+
+    Args:
+        config: The run's settings.
+        opened: The model.
+        records: The cases.
+        augment: How far they are varied.
+        cut: Whether windows of large images are drawn, to learn from, where the model takes
+            windows.
+        cache_share: Share of `data.cache_gb` that they may take, in [0, 1].
+    """
+    transform = build_augment(augment)
+    window = opened.processor.config.window if cut else None
+    if window is not None:
+        transform = build_windows(
+            window=window, foreground=config.window.foreground, then=transform
+        )
     return VesselDataset(
         records,
         phrase=opened.memory.prompt.phrase,
-        transform=build_augment(augment),
+        transform=transform,
         seed=config.seed,
         allow_empty=config.data.allow_empty,
+        cache_bytes=int(config.data.cache_gb * cache_share * 2**30),
     )
 
 
@@ -88,7 +134,11 @@ def build_trainer(
         opened.processor.batch,
         batch_size=config.trainer.batch_size,
         seed=config.seed,
-        num_workers=config.trainer.num_workers,
+        num_workers=pick_workers(
+            config.trainer.num_workers,
+            accelerator.device,
+            num_processes=accelerator.num_processes,
+        ),
         accelerator=accelerator,
     )
     num_steps = -(-len(loader) // config.trainer.accumulation) * config.trainer.epochs
