@@ -1,9 +1,11 @@
+import os
 from pathlib import Path
 
 import pytest
 
 from vasculora.core.io import IMAGE_SUFFIXES
 from vasculora.data.sources.catalog import Listing
+from vasculora.data.sources.files import ODD
 from vasculora.data.sources.pairs import MASK_SUFFIXES, looks_like_pairs, read_pairs
 
 
@@ -81,7 +83,26 @@ def test_what_is_left_over_is_listed_and_hidden_files_are_not(tmp_path: Path) ->
         "images without a mask": ("b.png",),
         "masks without an image": ("z.png",),
         "masks of a second observer": ("a_2ndHO.png",),
+        ODD: (),
     }
+
+
+def test_what_is_called_like_an_image_and_is_none_is_listed(tmp_path: Path) -> None:
+    touch(tmp_path, "images/a.png", "masks/a.png", "masks/b.png")
+    (tmp_path / "images" / "b.png").symlink_to("nowhere.png")
+    (tmp_path / "images" / "c.png").mkdir()
+    (tmp_path / "images" / "loop.png").symlink_to("loop.png")
+    os.mkfifo(tmp_path / "masks" / "pipe.png")
+    listing = read_pairs(tmp_path)
+    assert listing.unused[ODD] == ("b.png", "c.png", "loop.png", "masks/pipe.png")
+    assert listing.unused["masks without an image"] == ("b.png",)
+
+
+def test_folders_elsewhere_are_followed_and_loops_end(tmp_path: Path) -> None:
+    touch(tmp_path, "images/a.png", "masks/a.png", "masks/p1/b.png", "elsewhere/b.png")
+    (tmp_path / "images" / "p1").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "again").symlink_to(tmp_path / "images")
+    assert [case.name for case in read_pairs(tmp_path).cases] == ["a", "p1/b"]
 
 
 def test_two_images_of_one_name_are_an_error(tmp_path: Path) -> None:

@@ -6,12 +6,13 @@ public data sets use them. A second observer's masks are not a second truth: the
 left aside.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from vasculora.core.io import IMAGE_SUFFIXES
 from vasculora.core.types import Target
 from vasculora.data.sources.catalog import Case, Listing, without_suffix
+from vasculora.data.sources.files import ODD, list_files
 
 MASK_SUFFIXES = ("_mask", "_gt", "_manual1", "_1stHO", "_label", "_seg")
 SECOND_OBSERVER_SUFFIXES = ("_manual2", "_2ndHO")
@@ -23,7 +24,7 @@ def looks_like_pairs(data_dir: Path) -> bool:
         return False
     if _has_two_folders(data_dir):
         return True
-    names = {without_suffix(name) for name in _image_files(data_dir.iterdir(), data_dir)}
+    names = {without_suffix(name) for name in list_files(data_dir, deep=False).plain}
     return any(_image_name(name, MASK_SUFFIXES) in names for name in names)
 
 
@@ -35,14 +36,15 @@ def read_pairs(data_dir: Path) -> Listing:
     """
     if _has_two_folders(data_dir):
         image_dir, mask_dir = data_dir / "images", data_dir / "masks"
-        images = _image_files(image_dir.rglob("*"), image_dir)
-        masks = _image_files(mask_dir.rglob("*"), mask_dir)
+        files, of_masks = list_files(image_dir), list_files(mask_dir)
+        images, masks = files.plain, of_masks.plain
+        odd = [*files.odd, *(f"masks/{name}" for name in of_masks.odd)]
     else:
         image_dir = mask_dir = data_dir
-        files = _image_files(data_dir.iterdir(), data_dir)
+        files = list_files(data_dir, deep=False)
         suffixes = MASK_SUFFIXES + SECOND_OBSERVER_SUFFIXES
-        masks = [name for name in files if _image_name(without_suffix(name), suffixes)]
-        images = sorted(set(files) - set(masks))
+        masks = [name for name in files.plain if _image_name(without_suffix(name), suffixes)]
+        images, odd = sorted(set(files.plain) - set(masks)), files.odd
     by_name = _by_name(images, image_dir)
     found, orphans, second = _match(by_name, masks)
     if not found:
@@ -59,22 +61,13 @@ def read_pairs(data_dir: Path) -> Listing:
         "images without a mask": tuple(by_name[name] for name in by_name if name not in found),
         "masks without an image": tuple(orphans),
         "masks of a second observer": tuple(second),
+        ODD: tuple(odd),
     }
     return Listing(cases=cases, unused=unused)
 
 
 def _has_two_folders(data_dir: Path) -> bool:
     return (data_dir / "images").is_dir() and (data_dir / "masks").is_dir()
-
-
-def _image_files(paths: Iterable[Path], root: Path) -> list[str]:
-    names = [path.relative_to(root).as_posix() for path in paths if _is_image_file(path)]
-    # Files and folders that begin with a dot are the file system's own, like macOS's `._7.png`.
-    return sorted(name for name in names if not any(part[0] == "." for part in name.split("/")))
-
-
-def _is_image_file(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
 
 
 def _image_name(name: str, suffixes: tuple[str, ...]) -> str | None:

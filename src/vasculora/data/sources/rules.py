@@ -6,7 +6,6 @@ number fields of view or labels by rank, and one missing file would move all tha
 do not count, because people convert GIF and TIFF to PNG. What fits no rule is listed, not lost.
 """
 
-import os
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -16,9 +15,10 @@ from pathlib import Path
 from vasculora.core.io import IMAGE_SUFFIXES
 from vasculora.core.types import Target
 from vasculora.data.sources.catalog import Case, Listing, without_suffix
+from vasculora.data.sources.files import ODD, list_files
 from vasculora.data.splits import Part
 
-_MAX_DEPTH = 8
+_PACKED = tuple(f"{suffix}.gz" for suffix in IMAGE_SUFFIXES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,10 +93,9 @@ def read_set(public: PublicSet, data: Path) -> Listing:
     Raises:
         ValueError: If files are packed, two files claim the same place, or no image has a mask.
     """
-    files = _files(data)
-    images = [name for name in files if name.lower().endswith(IMAGE_SUFFIXES)]
-    packed = [name for name in files if name.lower().removesuffix(".gz").endswith(IMAGE_SUFFIXES)]
-    packed = [name for name in packed if name not in images]
+    files = list_files(data, suffixes=(*IMAGE_SUFFIXES, *_PACKED))
+    packed = [name for name in files.plain if name.lower().endswith(_PACKED)]
+    images = [name for name in files.plain if not name.lower().endswith(_PACKED)]
     index = _Index(data, images)
     cases = [case for rule in public.rules for case in _cases(rule, index)]
     if not cases:
@@ -107,6 +106,7 @@ def read_set(public: PublicSet, data: Path) -> Listing:
         "images without a mask": tuple(without_mask),
         "masks of a second observer": tuple(index.second),
         "packed files (unpack them with gunzip)": tuple(packed),
+        ODD: tuple(files.odd),
         "other image files": tuple(sorted(set(left) - set(without_mask) - set(index.second))),
     }
     phrases = Counter(target.phrase for case in cases for target in case.targets if target.phrase)
@@ -140,23 +140,6 @@ class _Index:
                 "of them there."
             )
         return found[0] if found else None
-
-
-def _files(data: Path) -> list[str]:
-    """Return the files below a folder; hidden ones and loops of links are left out."""
-    found = []
-    seen = set()
-    for place, folders, files in os.walk(data, followlinks=True):
-        folder = Path(place)
-        real = folder.resolve()
-        below = folder.relative_to(data)
-        if real in seen or len(below.parts) > _MAX_DEPTH:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if name[0] != ".")
-        found += [(below / name).as_posix() for name in files if name[0] != "."]
-    return sorted(found)
 
 
 def _cases(rule: Rule, index: _Index) -> list[Case]:
