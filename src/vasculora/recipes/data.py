@@ -1,5 +1,6 @@
 """Data sets written by the program: drawn ones, and any other as a manifest."""
 
+import os
 from pathlib import Path
 
 from vasculora.core.report import Report
@@ -45,8 +46,9 @@ def import_data(
     """
     if out.exists():
         raise ValueError(f"{out}: is there already. Choose another --out, or remove it first.")
-    folder = source.resolve()
-    if folder.is_dir() and out.resolve().is_relative_to(folder):
+    # Unlike `Path.resolve`, this ends at a loop of links.
+    folder, place = Path(os.path.realpath(source)), Path(os.path.realpath(out))
+    if folder.is_dir() and place.is_relative_to(folder):
         raise ValueError(
             f"{out} lies inside the data folder {source}, which is only read. Choose an --out "
             "elsewhere."

@@ -12,7 +12,8 @@ cases_private.csv   from pseudonyms to the user's own names, where names are pat
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from vasculora.core.config import dump_config, load_config
@@ -25,6 +26,7 @@ from vasculora.data.splits import Split, read_split
 from vasculora.engine.checkpoint import CHECKPOINT_NAME
 from vasculora.engine.tracker import EVENTS_NAME, METRICS_NAME
 from vasculora.model.pretrained import ADAPTER_NAME
+from vasculora.model.prompts import PromptConfig, build_turns
 from vasculora.recipes.config import DataConfig, FinetuneConfig
 
 CONFIG_NAME = "config.yaml"
@@ -127,7 +129,9 @@ def refuse_inside(data: Path, out: Path) -> None:
     Raises:
         ValueError: If `out` is the data folder or below it.
     """
-    if data.resolve() in (out.resolve(), *out.resolve().parents):
+    # Unlike `Path.resolve`, this ends at a loop of links.
+    folder, place = Path(os.path.realpath(data)), Path(os.path.realpath(out))
+    if place.is_relative_to(folder):
         raise ValueError(
             f"{out} lies inside the data folder {data}, which is only read. Choose an --out "
             "elsewhere."
@@ -154,6 +158,7 @@ def read_data(
         (report.warn if note.startswith("Warning: ") else report.note)(
             note.removeprefix("Warning: ")
         )
+    _check_phrases(catalog.records)
     with report.progress(len(catalog.records), "Opening every image") as bar:
 
         def opened(sample: Sample) -> None:
@@ -165,11 +170,23 @@ def read_data(
     return catalog
 
 
+def _check_phrases(records: Sequence[Record]) -> None:
+    """Make sure that the data's own phrases can be asked for: a run may reach a bad one late."""
+    first = {target.phrase: record for record in reversed(records) for target in record.targets}
+    for phrase, record in first.items():
+        if phrase is None:
+            continue
+        try:
+            build_turns((phrase,), PromptConfig(), image_block="")
+        except ValueError as error:
+            raise ValueError(f"{record.case_id}: {error}") from error
+
+
 def fingerprint(records: tuple[Record, ...]) -> str:
     """Return a short digest of every image and mask."""
     digest = hashlib.sha256()
     for record in records:
-        digest.update(record.case_id.encode())
+        digest.update(record.case_id.encode("utf-8", "surrogateescape"))
         digest.update(record.image_path.read_bytes())
         for target in record.targets:
             digest.update(f"{target.phrase} {target.polygons}".encode())
