@@ -2,8 +2,8 @@
 
 Names of files may be names of patients. As soon as one file is called `NAME(ID)_RUN_frame_N`,
 *every* case and group of the folder gets a keyed pseudonym (a name that misses the pattern by a
-typing mistake is a name all the same), here, before anything leaves. Only errors show the user his
-own names.
+typing mistake is a name all the same), here, before anything leaves. So it is with DICOM, whatever
+its files are called. Only errors show the user his own names.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,25 +18,31 @@ from vasculora.data.sources.catalog import (
     without_suffix,
     write_private_names,
 )
+from vasculora.data.sources.dicom import frame_tag
 from vasculora.data.sources.groups import find_groups, names_a_patient
-from vasculora.data.sources.layouts import Layout, find_layout
+from vasculora.data.sources.layouts import DICOM, Layout, find_layout
 from vasculora.data.sources.manifest_writer import write_manifest
 from vasculora.data.splits import Split, leaking_groups, read_split
 
-__all__ = ["Catalog", "read_source", "write_manifest", "write_private_names"]
+__all__ = ["Catalog", "read_pictures", "read_source", "write_manifest", "write_private_names"]
 
 SPLIT_FILE = "split.json"
 
 _MAX_NAMES = 10
+_WHY_HIDDEN = {
+    True: "DICOM: names of files and patients are private, so pseudonyms are written instead.",
+    False: "File names hold patients' names: pseudonyms are written instead.",
+}
 
 
 def read_source(data_dir: Path, *, group_regex: str | None = None) -> Catalog:
-    """Return the annotated images of a folder, grouped, with nothing private in their ids.
+    """Return the images of a folder, grouped, with nothing private in their ids.
 
     The folder is only read. The user's key is made when it is first needed.
 
     Args:
-        data_dir: A folder in one of the layouts of `layouts.SOURCES`, or the file that lists one.
+        data_dir: A folder in one of the layouts of `layouts.SOURCES`, the file that lists one, or
+            a DICOM file.
         group_regex: Pattern whose first capture group, searched in a case's own name, is its group.
 
     Raises:
@@ -44,7 +50,19 @@ def read_source(data_dir: Path, *, group_regex: str | None = None) -> Catalog:
         ValueError: If its annotation, `groups.csv`, `split.json` or the pattern is wrong.
     """
     layout = find_layout(data_dir)
-    listing = layout.read(data_dir)
+    return _catalog(data_dir, layout, layout.read(data_dir), group_regex)
+
+
+def read_pictures(data: Path) -> Catalog:
+    """Return the pictures of a DICOM file, or of all in a folder, whatever else is there.
+
+    Raises:
+        ValueError: If a file cannot be read, or none holds an image.
+    """
+    return _catalog(data, DICOM, DICOM.read(data), None)
+
+
+def _catalog(data_dir: Path, layout: Layout, listing: Listing, group_regex: str | None) -> Catalog:
     cases = list(listing.cases)
     if not listing.in_order:
         cases.sort(key=lambda case: case.file_name)
@@ -58,11 +76,18 @@ def read_source(data_dir: Path, *, group_regex: str | None = None) -> Catalog:
         own=[case.group for case in cases],
         rule=listing.group_rule,
     )
-    private = any(names_a_patient(name) for name in (*unused, *(c.file_name for c in cases)))
+    private = listing.private or any(
+        names_a_patient(name) for name in (*unused, *(c.file_name for c in cases))
+    )
     case_ids = {name: name for name in (*map(without_suffix, unused), *(c.name for c in cases))}
     if private:
         key = load_key()
         case_ids = {name: pseudonym(name, key, "case_") for name in case_ids}
+        case_ids |= {
+            case.name: pseudonym(case.identity, key, "case_") + frame_tag(case.frame)
+            for case in cases
+            if case.identity
+        }
         groups = tuple(pseudonym(group, key, "group_") for group in groups)
     records = tuple(
         Record(
@@ -71,6 +96,7 @@ def read_source(data_dir: Path, *, group_regex: str | None = None) -> Catalog:
             image_path=case.image_path,
             targets=case.targets,
             fov_path=case.fov_path,
+            frame=case.frame,
         )
         for case, group in zip(cases, groups, strict=True)
     )
@@ -78,17 +104,29 @@ def read_source(data_dir: Path, *, group_regex: str | None = None) -> Catalog:
     if split is None:
         split, split_name = _split_by_parts(cases, case_ids), "the data set's own parts"
     notes = (
-        f"Data: {len(records)} annotated images in layout '{layout.name}'{_terms(layout)}.",
+        f"Data: {_counted(records)} in layout '{layout.name}'{_terms(layout)}.",
         *listing.notes,
         *_unused_notes(listing, case_ids),
-        *(("File names hold patients' names: pseudonyms are written instead.",) if private else ()),
+        *((_WHY_HIDDEN[listing.private],) if private else ()),
         grouping,
         *_split_notes(records, split, split_name),
     )
     private_names = {case_id: name for name, case_id in case_ids.items()} if private else {}
     return Catalog(
-        source=layout.name, records=records, notes=notes, private_names=private_names, split=split
+        source=layout.name,
+        records=records,
+        notes=notes,
+        private_names=private_names,
+        split=split,
+        secret=listing.private,
     )
+
+
+def _counted(records: Sequence[Record]) -> str:
+    num_annotated = sum(bool(record.targets) for record in records)
+    if num_annotated == len(records):
+        return f"{len(records)} annotated images"
+    return f"{len(records)} images, {num_annotated or 'none'} of them annotated,"
 
 
 def _terms(layout: Layout) -> str:

@@ -18,15 +18,17 @@ from vasculora.data.splits import Part, Split
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One annotated image under its own name.
+    """One image under its own name.
 
     Attributes:
         file_name: Path of the image below the images folder, with `/` between folders.
         image_path: The image file.
-        targets: What is annotated in it.
+        targets: What is annotated in it; none where it is not annotated.
         group: Patient, eye or run by the layout's own rule; None where it has none.
         part: Part the data set itself puts it in; None where it says nothing.
         fov_path: A file that is white where the case is scored; None for all of it.
+        frame: Which picture of a DICOM file, or None.
+        identity: What its pseudonym is made of, the frame apart; empty for its name.
     """
 
     file_name: str
@@ -35,6 +37,8 @@ class Case:
     group: str | None = None
     part: Part | None = None
     fov_path: Path | None = None
+    frame: int | None = None
+    identity: str = ""
 
     @property
     def name(self) -> str:
@@ -47,12 +51,13 @@ class Listing:
     """What a reader found in a folder, under the user's own names.
 
     Attributes:
-        cases: The annotated images, in any order.
+        cases: The images, in any order.
         unused: What was found but is not used: a reason (as `images without a mask`) and the file
             names.
         notes: Remarks that hold no file name.
         group_rule: Where the cases' own groups come from, as `from the child in the name`.
         in_order: Whether the order of the cases is meant; else they are sorted by name.
+        private: Whether names of files and folders are private whatever they look like.
     """
 
     cases: tuple[Case, ...]
@@ -60,6 +65,7 @@ class Listing:
     notes: tuple[str, ...] = ()
     group_rule: str = ""
     in_order: bool = False
+    private: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,11 +74,13 @@ class Catalog:
 
     Attributes:
         source: Name of the layout that was recognised, as `folder`.
-        records: The annotated images, by file name (the user's own one, also where it is hidden).
+        records: The images, by file name (the user's own one, also where it is hidden).
         notes: Lines to show the user: what was found, what is not used, how cases were grouped.
         private_names: Own name of each pseudonymous case; empty where names are no secret. It may
             be written by `write_private_names` only.
         split: The split the data brings along (`split.json`, or parts of its own), or None.
+        secret: Whether neither `private_names` nor the path of the data may be written, not even
+            for its owner: they are those of DICOM files.
     """
 
     source: str
@@ -80,6 +88,7 @@ class Catalog:
     notes: tuple[str, ...]
     private_names: Mapping[str, str] = field(default_factory=dict)
     split: Split | None = None
+    secret: bool = False
 
 
 def without_suffix(file_name: str) -> str:

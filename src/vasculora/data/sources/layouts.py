@@ -9,15 +9,19 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from vasculora.core.io import check_file
 from vasculora.data.sources.arcade import looks_like_arcade, read_arcade
 from vasculora.data.sources.catalog import Listing
 from vasculora.data.sources.coco import looks_like_coco, read_coco
 from vasculora.data.sources.coco_files import is_coco_file
+from vasculora.data.sources.dicom import is_dicom_image, looks_like_dicom, read_dicom
 from vasculora.data.sources.manifest import SUFFIX, looks_like_manifest, read_manifest
 from vasculora.data.sources.pairs import looks_like_pairs, read_pairs
 from vasculora.data.sources.published import PUBLISHED
 from vasculora.data.sources.rules import looks_like_set, read_set
 from vasculora.data.sources.sa2va import ANNOTATIONS, looks_like_sa2va, read_sa2va
+
+_MAX_FOLDERS = 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,14 +52,24 @@ def find_layout(data: Path) -> Layout:
     Raises:
         FileNotFoundError: If there is nothing, or it is arranged in no known way.
     """
+    if is_dicom_image(data):
+        return DICOM
     if not data.is_dir() and data.suffix.lower() not in LISTS:
         what = "is a file, not a folder" if data.exists() else "no such folder"
         raise FileNotFoundError(f"{data}: {what}. Give the folder that holds the images.")
-    if not data.exists():
-        raise FileNotFoundError(f"{data}: no such file.")
-    for layout in SOURCES:
-        if layout.looks_like(data):
-            return layout
+    if not data.is_dir():
+        check_file(data, "file")
+    layout = _recognised(data)
+    if layout is not None:
+        return layout
+    below = _sets_below(data)
+    if below:
+        many = f"{len(below)} data sets" if len(below) > 1 else "a data set"
+        listed = ", ".join(f"{name}/ ({layout.name})" for name, layout in below.items())
+        raise FileNotFoundError(
+            f"{data}: no data set itself, but holds {many}: {listed}. Choose one: "
+            f"{data / next(iter(below))}"
+        )
     entries = sorted(entry.name + "/" * entry.is_dir() for entry in data.iterdir())
     found = ", ".join(entries[:5]) + (" ..." if len(entries) > 5 else "") if entries else "nothing"
     wanted = "; ".join(f"'{layout.name}': {layout.wanted}" for layout in SOURCES if layout.wanted)
@@ -67,8 +81,30 @@ def find_layout(data: Path) -> Layout:
     )
 
 
+def _recognised(data: Path) -> Layout | None:
+    return next((layout for layout in SOURCES if layout.looks_like(data)), None)
+
+
+def _sets_below(data: Path) -> dict[str, Layout]:
+    """Return the folders in a folder that are data sets, at most the first few."""
+    found: dict[str, Layout] = {}
+    folders = sorted(path for path in data.iterdir() if path.is_dir() and path.name[0] != ".")
+    for folder in folders[:_MAX_FOLDERS]:
+        layout = _recognised(folder)
+        if layout is not None:
+            found[folder.name] = layout
+    return found
+
+
 LISTS = (".json", SUFFIX)
-"""Suffixes of files that list a data set; any other data is a folder."""
+"""Suffixes of files that list a data set; any other data is a folder, or a DICOM file."""
+
+DICOM = Layout(
+    name="dicom",
+    wanted="DICOM files, in folders or alone",
+    looks_like=looks_like_dicom,
+    read=read_dicom,
+)
 
 SOURCES = (
     Layout(
@@ -114,4 +150,5 @@ SOURCES = (
         looks_like=looks_like_coco,
         read=read_coco,
     ),
+    DICOM,
 )

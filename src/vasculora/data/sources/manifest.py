@@ -3,30 +3,39 @@
     {"image": "images/a.png", "phrase": "artery", "mask": "masks/a.png", "group": "p1"}
 
 A line is one target; lines of the same image belong together, in the order of the file. Only
-`image` and `mask` are needed. `mask` is a file, run lengths, rings, a list of both, or null where
-the image does not show what the phrase says. `group`, `fov`, `split` and `case` (the name of the
-case) are said alike in all lines of an image. Paths are relative to the manifest's folder and stay
+`image` is needed, and its `frame` (from 0 on) where that is DICOM of several. `mask` is a file, run
+lengths, rings, a list of both, or null where the image does not show what the phrase says; an image
+whose one line has none is not annotated. `group`, `fov`, `split` and `case` (the name of the case)
+are said alike in all lines of an image. Paths are relative to the manifest's folder and stay
 in it, or absolute.
 
 A manifest of the user's own making is read like any folder: as soon as one name of a case in it is
-a patient's, every case gets a pseudonym. One that was written here has pseudonyms already.
+a patient's, or a DICOM file is not given a case and a group, every case gets a pseudonym. One that
+was written here has pseudonyms already.
 """
 
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
 from vasculora.core.types import Target
-from vasculora.data.sources.catalog import Case, Listing
+from vasculora.data.sources.catalog import Case, Listing, without_suffix
+from vasculora.data.sources.dicom import (
+    check_frame,
+    dicom_case,
+    dicom_file,
+    dicom_stem,
+    is_dicom_image,
+)
 from vasculora.data.sources.outlines import inner_name, parse_outline, parse_phrase, plain_name
 from vasculora.data.splits import Part
 
 SUFFIX = ".jsonl"
 
-KEYS = ("case", "image", "phrase", "mask", "group", "fov", "split")
+KEYS = ("case", "image", "frame", "phrase", "mask", "group", "fov", "split")
 _OF_IMAGE = ("case", "group", "fov", "split")
 _FORMAT = 'Expected a line such as {"image": "a.png", "phrase": "artery", "mask": "a_mask.png"}.'
 _PARTS = tuple(part for part in get_args(Part) if part != "all")
@@ -39,12 +48,20 @@ class _Image:
     Attributes:
         where: File and number of its first line.
         said: What that line says of the image.
-        targets: The target of each phrase.
+        name: What they call it.
+        frame: Which picture of it they mean.
+        targets: The target of each phrase; none where it is not annotated.
     """
 
     where: str
     said: dict[str, Any]
+    name: str
+    frame: int | None
     targets: dict[str | None, Target] = field(default_factory=dict)
+
+
+_Images = dict[tuple[str, int | None], _Image]
+"""The images by name and frame, in the order of their first lines."""
 
 
 def looks_like_manifest(data: Path) -> bool:
@@ -59,7 +76,7 @@ def read_manifest(path: Path) -> Listing:
         FileNotFoundError: If files it names are not there.
         ValueError: If a line is wrong; says which.
     """
-    images: dict[str, _Image] = {}
+    images: _Images = {}
     lines = path.read_bytes().decode("utf-8-sig", "surrogateescape").split("\n")
     for number, line in enumerate(lines, start=1):
         if line.strip():
@@ -67,20 +84,30 @@ def read_manifest(path: Path) -> Listing:
             _add(images, _entry(line, where), path.parent, where)
     if not images:
         raise ValueError(f"{path}: lists no image. {_FORMAT}")
-    names = _case_names(images)
-    cases = tuple(
+    above = _common_folder(images)
+    cases = [
         Case(
-            file_name=names[image],
-            image_path=path.parent / image,
-            targets=tuple(lines_of.targets.values()),
-            group=lines_of.said["group"],
-            part=lines_of.said["split"],
-            fov_path=path.parent / fov if (fov := lines_of.said["fov"]) else None,
+            file_name=_case_name(image, above),
+            image_path=path.parent / image.name,
+            targets=tuple(image.targets.values()),
+            group=image.said["group"],
+            part=image.said["split"],
+            fov_path=path.parent / fov if (fov := image.said["fov"]) else None,
+            frame=image.frame,
         )
-        for image, lines_of in images.items()
-    )
+        for image in images.values()
+    ]
+    _check_files(path, cases)
+    for index, image in enumerate(images.values()):
+        cases[index] = _checked_picture(cases[index], image)
     _check_cases(path, cases)
-    return Listing(cases=cases, unused={}, group_rule="from the manifest", in_order=True)
+    return Listing(
+        cases=tuple(cases),
+        unused={},
+        group_rule="from the manifest",
+        in_order=True,
+        private=any(case.identity for case in cases),
+    )
 
 
 def _entry(line: str, where: str) -> dict[str, Any]:
@@ -97,23 +124,27 @@ def _entry(line: str, where: str) -> dict[str, Any]:
     unknown = [key for key in entry if key not in KEYS]
     if unknown:
         raise ValueError(f"{where}: unknown key '{unknown[0]}'. Known: {', '.join(KEYS)}.")
-    if "mask" not in entry:
-        raise ValueError(
-            f"{where}: says nothing of a mask. Give one, or null where the image does not show it."
-        )
     return entry
 
 
-def _add(images: dict[str, _Image], entry: dict[str, Any], folder: Path, where: str) -> None:
-    name = _file_name(entry["image"], where)
+def _add(images: _Images, entry: dict[str, Any], folder: Path, where: str) -> None:
+    name, frame = _file_name(entry["image"], where), _frame(entry, where)
     said = _said_of_image(entry, where)
-    image = images.setdefault(name, _Image(where=where, said=said))
+    known = (name, frame) in images
+    image = images.setdefault((name, frame), _Image(where=where, said=said, name=name, frame=frame))
     for key in _OF_IMAGE:
         if said[key] != image.said[key]:
             raise ValueError(
                 f"{where}: '{key}' is {said[key]!r}, but {image.said[key]!r} for the same image in "
                 f"{image.where}. Say the same in all lines of an image."
             )
+    if known and ("mask" not in entry or not image.targets):
+        raise ValueError(
+            f"{where}: several lines are about image '{name}', and not each has a mask. Give one, "
+            "or null where the image does not show it."
+        )
+    if "mask" not in entry:
+        return
     target = _target(entry, folder, where)
     if target.phrase in image.targets:
         what = f"'{target.phrase}'" if target.phrase else "no phrase"
@@ -122,6 +153,15 @@ def _add(images: dict[str, _Image], entry: dict[str, Any], folder: Path, where: 
             "line, or name what it shows."
         )
     image.targets[target.phrase] = target
+
+
+def _frame(entry: dict[str, Any], where: str) -> int | None:
+    frame = entry.get("frame")
+    if frame is None:
+        return None
+    if not isinstance(frame, int) or isinstance(frame, bool) or frame < 0:
+        raise ValueError(f"{where}: 'frame' must be a number from 0 on, got {frame!r}. Correct it.")
+    return frame
 
 
 def _said_of_image(entry: dict[str, Any], where: str) -> dict[str, Any]:
@@ -161,28 +201,57 @@ def _file_name(value: Any, where: str) -> str:
     return name if Path(name).is_absolute() else inner_name(name, where)
 
 
-def _case_names(images: dict[str, _Image]) -> dict[str, str]:
-    """Return the name of each image's case: what the manifest says, else its path."""
-    absolute = [str(Path(image).parent) for image in images if Path(image).is_absolute()]
-    above = os.path.commonpath(absolute) if absolute else ""
-    names = {}
-    for image, lines in images.items():
-        case = lines.said["case"]
-        path = Path(image)
-        own = (path.relative_to(above) if path.is_absolute() else path).as_posix()
-        # The suffix is taken off again when the case is named.
-        names[image] = own if case is None else case + (path.suffix or ".png")
-    return names
+def _common_folder(images: _Images) -> str:
+    """Return the folder above all images that are named with their whole path."""
+    absolute = [str(Path(name).parent) for name, _ in images if Path(name).is_absolute()]
+    return os.path.commonpath(absolute) if absolute else ""
+
+
+def _case_name(image: _Image, above: str) -> str:
+    """Return the name of an image's case: what the manifest says, else its path."""
+    path, case = Path(image.name), image.said["case"]
+    own = (path.relative_to(above) if path.is_absolute() else path).as_posix()
+    # The suffix is taken off again when the case is named.
+    return own if case is None else case + (path.suffix or ".png")
+
+
+def _checked_picture(case: Case, image: _Image) -> Case:
+    """Return a case with the frame that is meant, and, where nothing else is said, DICOM's groups.
+
+    Raises:
+        ValueError: If a DICOM file has no such frame, or another file is said to have one.
+    """
+    if not is_dicom_image(case.image_path):
+        if image.frame is not None:
+            raise ValueError(
+                f"{image.where}: frame {image.frame} of '{image.name}', but only DICOM files have "
+                'frames. Leave "frame" out.'
+            )
+        return case
+    own = without_suffix(case.file_name) if image.said["case"] else dicom_stem(case.file_name)
+    file = dicom_file(case.image_path, own)
+    frame = check_frame(file, image.frame, image.where, 'Say which with "frame", from 0 on.')
+    made = dicom_case(file, frame)
+    if image.said["case"] and case.group:
+        return replace(case, frame=frame)
+    return replace(
+        case,
+        file_name=case.file_name if image.said["case"] else made.file_name,
+        group=case.group or made.group,
+        frame=frame,
+        identity=made.identity,
+    )
 
 
 def _check_cases(path: Path, cases: Sequence[Case]) -> None:
-    seen: dict[str, Path] = {}
+    seen: dict[str, tuple[Path, int | None]] = {}
     for case in cases:
-        other = seen.setdefault(case.name, case.image_path)
-        if other != case.image_path:
+        picture = (case.image_path, case.frame)
+        other = seen.setdefault(case.name, picture)
+        if other != picture:
             raise ValueError(
-                f"{path}: {other} and {case.image_path} are both case '{case.name}'. Name them "
-                'apart with "case".'
+                f"{path}: {_told(*other)} and {_told(*picture)} are both case '{case.name}'. Name "
+                'them apart with "case".'
             )
     grouped = [case for case in cases if case.group is not None]
     if grouped and len(grouped) < len(cases):
@@ -191,6 +260,13 @@ def _check_cases(path: Path, cases: Sequence[Case]) -> None:
             f"{path}: {len(cases) - len(grouped)} of {len(cases)} images have no group (first: "
             f"{alone.name}). Give one to all, or to none."
         )
+
+
+def _told(path: Path, frame: int | None) -> str:
+    return str(path) if frame is None else f"{path} (frame {frame})"
+
+
+def _check_files(path: Path, cases: Sequence[Case]) -> None:
     files = [file for case in cases for file in _files(case)]
     missing = [file for file in files if not file.is_file()]
     if missing:

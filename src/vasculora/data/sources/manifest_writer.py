@@ -24,7 +24,7 @@ def write_manifest(
     private: bool = False,
     keep_names: bool = False,
 ) -> None:
-    """Write records as a manifest, a line a target.
+    """Write records as a manifest, a line a target; one without a mask where there is none.
 
     Args:
         path: The file; its suffix is `.jsonl`.
@@ -46,13 +46,17 @@ def write_manifest(
         line for record in records for line in _lines(record, part_of.get(record.case_id), folder)
     ]
     private |= any(names_a_patient(str(line[key])) for line in lines for key in ("image", "fov"))
-    private |= any(names_a_patient(line["mask"]) for line in lines if isinstance(line["mask"], str))
+    masks = [line["mask"] for line in lines if isinstance(line.get("mask"), str)]
+    private |= any(map(names_a_patient, masks))
     if private and not keep_names:
         raise ValueError(
             f"{path}: the file names are names of patients, and a manifest lists them. Rename the "
             "files first, or write it for yourself alone with --keep-names."
         )
-    kept = [{key: line[key] for key in KEYS if key == "mask" or line[key]} for line in lines]
+    kept = [
+        {key: line[key] for key in KEYS if key in line and (key == "mask" or line[key] is not None)}
+        for line in lines
+    ]
     text = "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in kept)
     (write_private_text if keep_names else write_text)(path, text)
 
@@ -66,15 +70,21 @@ def _lines(record: Record, part: str | None, folder: Path) -> list[dict[str, Any
         # Links are kept as they are, so `..` may stand in a path: then only the whole one is sure.
         return (absolute if ".." in below.parts else below).as_posix()
 
+    of_image = {
+        "case": record.case_id,
+        "image": place(record.image_path),
+        "frame": record.frame,
+        "group": record.group,
+        "fov": place(record.fov_path),
+        "split": part,
+    }
+    if not record.targets:
+        return [of_image]
     return [
         {
-            "case": record.case_id,
-            "image": place(record.image_path),
+            **of_image,
             "phrase": target.phrase,
             "mask": place(target.mask_path) or _outline(target),
-            "group": record.group,
-            "fov": place(record.fov_path),
-            "split": part,
         }
         for target in record.targets
     ]

@@ -4,18 +4,46 @@ Two arrangements: `images/` beside `masks/`, subfolders mirrored, or everything 
 (`7.png` beside `7_gt.png`). A mask has its image's name or that name with one of a few suffixes, as
 public data sets use them. A second observer's masks are not a second truth: they are counted and
 left aside.
+
+Images may be DICOM files. Where one holds several frames, each frame is an image of its own, called
+`NAME_f031` for frame 31 (they count from 0), and has a mask or none.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from vasculora.core.io import IMAGE_SUFFIXES
 from vasculora.core.types import Target
 from vasculora.data.sources.catalog import Case, Listing, without_suffix
+from vasculora.data.sources.dicom import (
+    DicomFile,
+    dicom_case,
+    dicom_file,
+    frame_tag,
+    frames_in,
+    group_rule,
+    is_dicom_image,
+)
 from vasculora.data.sources.files import ODD, list_files
 
 MASK_SUFFIXES = ("_mask", "_gt", "_manual1", "_1stHO", "_label", "_seg")
 SECOND_OBSERVER_SUFFIXES = ("_manual2", "_2ndHO")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Picture:
+    """An image that may have a mask.
+
+    Attributes:
+        file_name: Its file, below the images folder.
+        dicom: That file, where it is DICOM.
+        frame: Which picture of it.
+    """
+
+    file_name: str
+    dicom: DicomFile | None = None
+    frame: int | None = None
 
 
 def looks_like_pairs(data_dir: Path) -> bool:
@@ -24,8 +52,14 @@ def looks_like_pairs(data_dir: Path) -> bool:
         return False
     if _has_two_folders(data_dir):
         return True
-    names = {without_suffix(name) for name in list_files(data_dir, deep=False).plain}
-    return any(_image_name(name, MASK_SUFFIXES) in names for name in names)
+    files = list_files(data_dir, deep=False).plain
+    masks = [_image_name(without_suffix(name), MASK_SUFFIXES) for name in files]
+    if not any(masks):
+        return False
+    names = {without_suffix(name) for name in files}
+    dicom = _dicom_files(data_dir, deep=False) if names.isdisjoint(masks) else []
+    names.update(f"{file.name}{frame_tag(frame)}" for file in dicom for frame in frames_in(file))
+    return not names.isdisjoint(masks)
 
 
 def read_pairs(data_dir: Path) -> Listing:
@@ -38,6 +72,7 @@ def read_pairs(data_dir: Path) -> Listing:
         image_dir, mask_dir = data_dir / "images", data_dir / "masks"
         files, of_masks = list_files(image_dir), list_files(mask_dir)
         images, masks = files.plain, of_masks.plain
+        dicom = _dicom_files(image_dir)
         odd = [*files.odd, *(f"masks/{name}" for name in of_masks.odd)]
     else:
         image_dir = mask_dir = data_dir
@@ -45,25 +80,76 @@ def read_pairs(data_dir: Path) -> Listing:
         suffixes = MASK_SUFFIXES + SECOND_OBSERVER_SUFFIXES
         masks = [name for name in files.plain if _image_name(without_suffix(name), suffixes)]
         images, odd = sorted(set(files.plain) - set(masks)), files.odd
-    by_name = _by_name(images, image_dir)
+        dicom = _dicom_files(image_dir, deep=False)
+    by_name = _by_name(images, dicom, image_dir)
+    _check_cines(dicom, masks, mask_dir)
     found, orphans, second = _match(by_name, masks)
     if not found:
-        raise _no_pairs(image_dir, images, mask_dir, masks)
+        raise _no_pairs(image_dir, [p.file_name for p in by_name.values()], mask_dir, masks)
     cases = tuple(
-        Case(
-            file_name=by_name[name],
-            image_path=image_dir / by_name[name],
-            targets=(Target(mask_path=mask_dir / _only(name, mask_names, mask_dir)),),
+        _case(
+            by_name[name],
+            image_dir,
+            Target(mask_path=mask_dir / _only(name, mask_names, mask_dir)),
         )
         for name, mask_names in found.items()
     )
+    annotated = {by_name[name].file_name for name in found}
+    alone = [p.file_name for p in by_name.values() if p.file_name not in annotated]
+    used = [file for file in dicom if any(case.image_path == file.path for case in cases)]
     unused = {
-        "images without a mask": tuple(by_name[name] for name in by_name if name not in found),
+        "images without a mask": tuple(dict.fromkeys(alone)),
         "masks without an image": tuple(orphans),
         "masks of a second observer": tuple(second),
         ODD: tuple(odd),
     }
-    return Listing(cases=cases, unused=unused)
+    return Listing(
+        cases=cases,
+        unused=unused,
+        notes=_frame_notes(used, cases),
+        group_rule=group_rule(used),
+        private=bool(dicom),
+    )
+
+
+def _dicom_files(folder: Path, *, deep: bool = True) -> list[DicomFile]:
+    """Return the DICOM images of a folder."""
+    names = list_files(folder, suffixes=("",), deep=deep).plain
+    files = [dicom_file(folder / name, name) for name in names if is_dicom_image(folder / name)]
+    return [file for file in files if file.header.num_frames]
+
+
+def _case(picture: _Picture, image_dir: Path, target: Target) -> Case:
+    if picture.dicom is not None:
+        return dicom_case(picture.dicom, picture.frame, targets=(target,))
+    path = image_dir / picture.file_name
+    return Case(file_name=picture.file_name, image_path=path, targets=(target,))
+
+
+def _check_cines(dicom: list[DicomFile], masks: list[str], mask_dir: Path) -> None:
+    """Refuse a mask that is called like a file of several frames, and says not of which.
+
+    Raises:
+        ValueError: If there is one.
+    """
+    cines = {file.name: file.header.num_frames for file in dicom if file.header.num_frames > 1}
+    for file_name in masks if cines else ():
+        name = without_suffix(file_name)
+        for cine in (name, _image_name(name, MASK_SUFFIXES)):
+            if cine in cines:
+                raise ValueError(
+                    f"{mask_dir}: {file_name} does not say which of the {cines[cine]} frames of "
+                    f"{cine} it belongs to. Call the mask of frame 31 {cine}{frame_tag(31)}.png; "
+                    "frames count from 0."
+                )
+
+
+def _frame_notes(used: list[DicomFile], cases: tuple[Case, ...]) -> tuple[str, ...]:
+    num_frames = sum(file.header.num_frames for file in used)
+    num_annotated = sum(bool(case.identity) for case in cases)
+    if num_frames == num_annotated:
+        return ()
+    return (f"Not used: {num_frames - num_annotated} frames of DICOM files without a mask.",)
 
 
 def _has_two_folders(data_dir: Path) -> bool:
@@ -78,21 +164,28 @@ def _image_name(name: str, suffixes: tuple[str, ...]) -> str | None:
     return None
 
 
-def _by_name(images: list[str], image_dir: Path) -> dict[str, str]:
-    by_name: dict[str, str] = {}
-    for file_name in images:
-        name = without_suffix(file_name)
+def _by_name(images: list[str], dicom: list[DicomFile], image_dir: Path) -> dict[str, _Picture]:
+    pictures = [(without_suffix(name), _Picture(file_name=name)) for name in images]
+    for file in dicom:
+        own = file.path.relative_to(image_dir).as_posix()
+        pictures += [
+            (f"{file.name}{frame_tag(frame)}", _Picture(file_name=own, dicom=file, frame=frame))
+            for frame in frames_in(file)
+        ]
+    by_name: dict[str, _Picture] = {}
+    for name, picture in pictures:
         if name in by_name:
             raise ValueError(
-                f"{image_dir}: {by_name[name]} and {file_name} have the same name but for the "
-                "suffix, so their masks cannot be told apart. Rename or remove one."
+                f"{image_dir}: {by_name[name].file_name} and {picture.file_name} have the same "
+                "name but for the suffix, so their masks cannot be told apart. Rename or remove "
+                "one."
             )
-        by_name[name] = file_name
+        by_name[name] = picture
     return by_name
 
 
 def _match(
-    images: Mapping[str, str], masks: list[str]
+    images: Mapping[str, _Picture], masks: list[str]
 ) -> tuple[dict[str, list[str]], list[str], list[str]]:
     """Return the masks of each image, those without an image, and those of second observers."""
     found: dict[str, list[str]] = {}
