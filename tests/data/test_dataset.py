@@ -3,13 +3,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from torch.utils.data import DataLoader
 
 from vasculora.core.io import write_image
 from vasculora.core.types import Polygon, Record, Sample, Target
-from vasculora.data import dataset as dataset_module
 from vasculora.data.dataset import VesselDataset, check_records, draw_polygons, load_sample
 from vasculora.data.sources import read_source
 from vasculora.data.transforms import build_augment
@@ -193,40 +190,41 @@ def test_random_numbers_depend_on_seed_epoch_and_index_only(tmp_path: Path) -> N
     assert len({image(0, 1, 1), image(0, 1, 0), image(0, 2, 1), image(1, 1, 1)}) == 4
 
 
-def test_workers_make_the_same_samples(tmp_path: Path) -> None:
-    records = [make_record(tmp_path, name, one_pixel()) for name in "abc"]
-    data = VesselDataset(records, phrase="v", transform=noisy)
-    data.set_epoch(4)
-    alone = [sample.image.tobytes() for sample in data]  # type: ignore[attr-defined]
-    loader = DataLoader(data, batch_size=None, num_workers=1)
-    assert [sample.image.tobytes() for sample in loader] == alone
-
-
 def test_kept_samples_are_not_decoded_again_and_cannot_be_spoilt(tmp_path: Path) -> None:
-    record = make_record(tmp_path, "a", one_pixel())
-    data = VesselDataset([record], phrase="v")
+    record = make_record(tmp_path, "a", one_pixel(), phrase="vein")
+    data = VesselDataset([record], phrase="v", cache_bytes=4096)
+    fresh = data[0]
     data[0].image[:] = 7
     data[0].masks[:] = True
-    torch.from_numpy(data[0].image)
     record.image_path.unlink()
     assert (data[0].image == 100).all()
     assert data[0].masks.sum() == 1
+    kept = data[0]
+    assert (kept.case_id, kept.group, kept.phrases) == (fresh.case_id, fresh.group, fresh.phrases)
     with pytest.raises(FileNotFoundError):
-        VesselDataset([record], phrase="v", cache=False)[0]
+        VesselDataset([record], phrase="v")[0]
 
 
-def test_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # One sample takes 20 * 30 * (3 + 1) bytes.
-    monkeypatch.setattr(dataset_module, "CACHE_BYTES", 2400)
+def test_whether_a_sample_is_kept_makes_no_difference(tmp_path: Path) -> None:
     records = [make_record(tmp_path, name, one_pixel()) for name in "ab"]
-    data = VesselDataset(records, phrase="v")
-    for sample in (data[0], data[1]):
-        assert sample.masks.sum() == 1
+    strong = build_augment("strong")
+    # The middle one keeps the first sample alone.
+    datasets = [
+        VesselDataset(records, phrase="v", transform=strong, cache_bytes=size)
+        for size in (0, 800, 10_000)
+    ]
+    seen = []
+    for data in datasets:
+        for epoch in (1, 2):
+            data.set_epoch(epoch)
+            samples = [data[0], data[1]]
+        seen.append([(s.image.tobytes(), s.masks.tobytes()) for s in samples])
+    assert seen[0] == seen[1] == seen[2]
     for record in records:
         record.image_path.unlink()
-    assert data[0].case_id == "a"
+    assert datasets[1][0].case_id == "a"
     with pytest.raises(FileNotFoundError):
-        data[1]
+        datasets[1][1]
 
 
 def test_an_index_beyond_the_end_ends_the_iteration(tmp_path: Path) -> None:

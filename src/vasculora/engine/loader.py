@@ -65,7 +65,8 @@ class EpochLoader:
             seed=seed,
         )
         self._keys = _Keys(sampler)
-        self._loader: DataLoader[Any] = DataLoader(
+        self._start: Callable[[], DataLoader[Any]] = partial(
+            DataLoader,
             _AtEpoch(dataset),
             batch_size=batch_size,
             sampler=self._keys,
@@ -76,6 +77,7 @@ class EpochLoader:
             pin_memory=accelerator.device.type == "cuda",
             generator=torch.Generator(),
         )
+        self._loader = self._start()
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
@@ -95,6 +97,8 @@ class EpochLoader:
         try:
             for batch in self._loader:
                 if isinstance(batch, _Fault):
+                    # Left to the garbage collector, workers would be waited for, five seconds each.
+                    self._loader = self._start()
                     raise batch.error
                 yield batch
         except RuntimeError as error:
