@@ -29,6 +29,7 @@ from vasculora.cli.options import (
     Preset,
     Set,
     Trainable,
+    Window,
     files,
     given,
     names,
@@ -84,6 +85,7 @@ def finetune(
     ] = None,
     group_regex: GroupRegex = None,
     fold: Fold = None,
+    window: Window = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Take up the run in --out where it was left.")
     ] = False,
@@ -123,6 +125,7 @@ def finetune(
                 "data.split_by": split_by,
                 "data.group_regex": group_regex,
                 "data.fold": fold,
+                "window.size": window,
             }
         ),
         resumed=find_settings(out) if resume else None,
@@ -142,6 +145,7 @@ def audit(
     phrase: Phrase = None,
     group_regex: GroupRegex = None,
     fold: Fold = None,
+    window: Window = None,
     json: Annotated[
         bool, typer.Option("--json", help="The report as JSON, alone on standard output.")
     ] = False,
@@ -179,6 +183,7 @@ def audit(
                 "prompt.phrase": phrase,
                 "data.group_regex": group_regex,
                 "data.fold": fold,
+                "window.size": window,
             }
         ),
     )
@@ -237,6 +242,7 @@ def evaluate(
     split: Annotated[str | None, typer.Option(help="train, val, test or all.")] = None,
     phrase: Phrase = None,
     group_regex: GroupRegex = None,
+    window: Window = None,
     gpu: Gpu = None,
     config: ConfigFile = None,
     set_: Set = None,
@@ -257,6 +263,7 @@ def evaluate(
         "split": split,
         "phrase": phrase,
         "group_regex": group_regex,
+        "window": window,
         "gpu": gpu,
     }
     settings = load_config(
@@ -275,6 +282,7 @@ def predict(
     phrase: Annotated[
         str | None, typer.Option(help="What to segment. \\[default: what the model was trained on]")
     ] = None,
+    window: Window = None,
     gpu: Gpu = None,
     config: ConfigFile = None,
     set_: Set = None,
@@ -287,7 +295,7 @@ def predict(
     from vasculora.recipes.config import PredictConfig
     from vasculora.recipes.predict import predict as run
 
-    values = {"model": model, "phrase": phrase, "gpu": gpu}
+    values = {"model": model, "phrase": phrase, "window": window, "gpu": gpu}
     settings = load_config(
         PredictConfig, *files(config), overrides=set_ or (), values=given(values)
     )

@@ -61,6 +61,14 @@ Fold = Annotated[
         "images is]",
     ),
 ]
+Window = Annotated[
+    int | None,
+    typer.Option(
+        metavar="PIXELS",
+        help="Side of the windows into which larger images are cut; 0 shows whole images. "
+        "\\[default: the model's own]",
+    ),
+]
 Data = Annotated[
     Path | None, typer.Option(metavar="DATA", help="Folder of images and masks; only read.")
 ]

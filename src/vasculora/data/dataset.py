@@ -43,6 +43,7 @@ class VesselDataset(Dataset[Sample]):
         seed: int = 0,
         allow_empty: bool = False,
         cache_bytes: int = 0,
+        draws: int = 1,
     ) -> None:
         """Take the records; nothing is opened yet.
 
@@ -53,23 +54,25 @@ class VesselDataset(Dataset[Sample]):
             seed: Seed of the transform's random numbers.
             allow_empty: Accept masks without a single pixel.
             cache_bytes: Memory for decoded samples, all workers together; 0 decodes each anew.
+            draws: How often an epoch takes each case, every time with random numbers of its own.
         """
         self.records = PackedRecords(records)
         self.phrase = phrase
         self.transform = transform
         self.seed = seed
         self.allow_empty = allow_empty
+        self.draws = draws
         self.epoch = 0
         self._cache = SampleCache(len(records), cache_bytes)
 
     def __len__(self) -> int:
-        """Return the number of cases."""
-        return len(self.records)
+        """Return the number of samples in an epoch."""
+        return len(self.records) * self.draws
 
     def __getitem__(self, index: int) -> Sample:
         """Return a sample, augmented as the current epoch wants it."""
-        index = range(len(self.records))[index]
-        sample = self._decoded(index)
+        index = range(len(self))[index]
+        sample = self._decoded(index % len(self.records))
         if self.transform is None:
             return sample
         return self.transform(sample, np.random.default_rng((self.seed, self.epoch, index)))

@@ -5,6 +5,7 @@ apart, so a step over several microbatches weighs every mask and every answer to
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
@@ -13,7 +14,7 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from vasculora.core.geometry import upsample_logits
+from vasculora.core.geometry import Box, cut_box, in_cells, upsample_logits
 from vasculora.core.types import Batch, LossTerms, Output
 from vasculora.losses.mask import bce_loss, dice_loss, focal_loss, iou_regression_loss
 
@@ -53,6 +54,10 @@ class ObjectiveConfig(BaseModel):
     scratch)."""
 
 
+_Place = Callable[[Float[Tensor, "_ r r"]], Float[Tensor, "_ h w"]]
+"""Puts logits of the decoder's grid where a target can be compared with them."""
+
+
 class Objective:
     """Turns outputs into loss terms.
 
@@ -81,8 +86,8 @@ class Objective:
         sums = {
             name: output.mask_logits.new_zeros((), dtype=torch.float32) for name in self.weights
         }
-        for rows, target, own_size in _by_size(batch):
-            for name, losses in self._mask_losses(output, rows, target, own_size).items():
+        for rows, target, place in _by_size(batch, via=self.sam_size):
+            for name, losses in self._mask_losses(output, rows, target, place).items():
                 sums[name] = sums[name] + losses.sum()
         if "text" in sums:
             scores = output.text_logits.float()
@@ -96,14 +101,14 @@ class Objective:
         )
 
     def _mask_losses(
-        self, output: Output, rows: Tensor, target: Float[Tensor, "n h w"], own_size: bool
+        self, output: Output, rows: Tensor, target: Float[Tensor, "n h w"], place: _Place
     ) -> dict[str, Float[Tensor, " n"]]:
         """Return each weighted mask loss of the masks in `rows`."""
         candidates = output.candidate_logits[rows]
         logits = output.mask_logits[rows][:, None] if self.config.masks == "chosen" else candidates
         num_masks, num_compared = logits.shape[:2]
         truth = target.repeat_interleave(num_compared, 0)
-        full = _on_grid(logits.flatten(0, 1), truth, own_size, via=self.sam_size)
+        full = place(logits.flatten(0, 1))
         c = self.config
         parts: dict[str, Callable[[], Tensor]] = {
             "dice": lambda: dice_loss(full, truth),
@@ -114,8 +119,7 @@ class Objective:
             n: part().view(num_masks, -1).mean(1) for n, part in parts.items() if n in self.weights
         }
         if "iou" in self.weights:
-            grown = _on_grid(candidates.flatten(0, 1), target, own_size, via=self.sam_size)
-            grown = grown.unflatten(0, candidates.shape[:2])
+            grown = place(candidates.flatten(0, 1)).unflatten(0, candidates.shape[:2])
             losses["iou"] = iou_regression_loss(output.iou_scores[rows].float(), grown, target)
         return losses
 
@@ -129,33 +133,42 @@ def summed_dice(mask_logits: Float[Tensor, "n r r"], batch: Batch, *, via: int) 
         via: Side of SAM 2's square input, through which logits are upsampled.
     """
     dice = 0.0
-    for rows, target, own_size in _by_size(batch):
-        chosen = _on_grid(mask_logits[rows].detach(), target, own_size, via=via)
-        dice += float(_hard_dice(chosen, target).sum())
+    for rows, target, place in _by_size(batch, via=via):
+        dice += float(_hard_dice(place(mask_logits[rows].detach()), target).sum())
     return dice
 
 
-def _on_grid(logits: Tensor, target: Tensor, own_size: bool, *, via: int) -> Float[Tensor, "_ h w"]:
-    """Return logits on the target's grid: as a prediction's, or as they are for area shares."""
-    size = (target.shape[1], target.shape[2])
-    if size == tuple(logits.shape[1:]) and not own_size:
-        return logits.float()
-    return upsample_logits(logits, via=via, size=size)
-
-
-def _by_size(batch: Batch) -> Iterator[tuple[Tensor, Float[Tensor, "n h w"], bool]]:
-    """Yield rows, stacked targets, and whether they have their images' own size, size by size.
+def _by_size(batch: Batch, *, via: int) -> Iterator[tuple[Tensor, Float[Tensor, "n h w"], _Place]]:
+    """Yield rows, stacked targets and what brings logits to them, size by size.
 
     An image as small as the decoder's grid is still met the way a prediction of it is made.
     """
-    rows: dict[tuple[tuple[int, ...], bool], list[int]] = {}
+    rows: dict[tuple[tuple[int, int], bool, Box | None], list[int]] = {}
     images = batch.image_index.tolist()
     for row, (image, target) in enumerate(zip(images, batch.targets, strict=True)):
-        key = (tuple(target.shape), tuple(target.shape) == batch.sizes[image])
-        rows.setdefault(key, []).append(row)
-    for (_, own_size), own in rows.items():
+        size = (target.shape[0], target.shape[1])
+        box = batch.boxes[image] if batch.boxes else None
+        rows.setdefault((size, size == batch.sizes[image], box), []).append(row)
+    for (size, own_size, box), own in rows.items():
         stacked = torch.stack([batch.targets[row] for row in own])
-        yield torch.tensor(own, device=stacked.device), stacked, own_size
+        place = partial(_placed, size=size, own_size=own_size, via=via, box=box)
+        yield torch.tensor(own, device=stacked.device), stacked, place
+
+
+def _placed(
+    logits: Float[Tensor, "n r r"],
+    *,
+    size: tuple[int, int],
+    own_size: bool,
+    via: int,
+    box: Box | None,
+) -> Float[Tensor, "n h w"]:
+    """Return logits on the target's grid: as a prediction's, or as they are for a coarse truth."""
+    if not own_size:
+        seen = logits if box is None else cut_box(logits, in_cells(box, via // logits.shape[-1]))
+        if size == tuple(seen.shape[1:]):
+            return seen.float()
+    return upsample_logits(logits, via=via, size=size, box=box)
 
 
 def _hard_dice(

@@ -62,7 +62,15 @@ class OfficialObjective:
             batch: Holds the masks' truth, at their images' own size.
             points: Where to compare, x and y in [0, 1], five rows an image in the images' order;
                 None draws them.
+
+        Raises:
+            ValueError: If the images do not fill SAM 2's square.
         """
+        if batch.boxes:
+            raise ValueError(
+                "the official objective knows squashed images alone, and these are letterboxed. "
+                "Set fit=squash, or give objective a section of weights."
+            )
         scores = output.text_logits.float()
         sums = _mask_sums(output.mask_logits.float(), batch, points, num_points=self.num_points)
         sums["text"] = F.cross_entropy(scores, output.text_labels, reduction="sum")

@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import GotOcr2ImageProcessorPil, Qwen2VLImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
+from vasculora.core.geometry import Box
 from vasculora.core.io import read_image
 
 Picture = Image.Image | Path | str | np.ndarray
@@ -134,22 +135,28 @@ class Patcher:
 
 
 def sam_square(
-    image: UInt8[np.ndarray, "h w 3"], side: int, *, numerics: Numerics
+    image: UInt8[np.ndarray, "h w 3"], side: int, *, numerics: Numerics, box: Box | None = None
 ) -> Float[Tensor, "3 side side"]:
-    """Return an image squashed to SAM 2's square and normalised.
+    """Return an image resized to its place in SAM 2's square and normalised.
+
+    What the image leaves empty is 0, its mean colour to SAM 2.
 
     Args:
         image: RGB, 0 to 255.
         side: Side of the square in pixels.
         numerics: `float32` for ImageNet's constants as they are (as in the official training),
             `official` for their bfloat16 roundings (as in the official prediction).
+        box: Where the image lies; None for all of the square.
     """
-    squashed = Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC)
-    pixels = torch.from_numpy(np.asarray(squashed, dtype=np.float32) / 255).permute(2, 0, 1)
+    top, left, height, width = (0, 0, side, side) if box is None else box
+    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC)
+    pixels = torch.from_numpy(np.asarray(resized, dtype=np.float32) / 255).permute(2, 0, 1)
     mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
     if numerics == "official":
         mean, std = mean.bfloat16().float(), std.bfloat16().float()
-    return ((pixels - mean) / std).contiguous()
+    square = torch.zeros(3, side, side)
+    square[:, top : top + height, left : left + width] = (pixels - mean) / std
+    return square
 
 
 def to_rgb(image: Picture) -> UInt8[np.ndarray, "h w 3"]:

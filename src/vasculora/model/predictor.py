@@ -1,6 +1,10 @@
-"""Prediction as a user calls it: an image and a phrase in, a mask out."""
+"""Prediction as a user calls it: an image and a phrase in, a mask out.
 
-from collections.abc import Sequence
+An image larger than the windows the model was trained on is asked window by window.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +18,13 @@ from vasculora.model.modes import in_mode
 from vasculora.model.pretrained import OpenedModel, open_model
 from vasculora.model.processor import Processor
 from vasculora.model.sa2va import Sa2VA
+from vasculora.model.tiles import blend, cut_windows
+
+_WINDOWS_AT_ONCE = 4
+"""Windows asked together where fewer images than that are."""
+
+_Question = tuple[str, UInt8[np.ndarray, "_ _ 3"], str]
+"""Case, picture and phrase."""
 
 
 class Predictor:
@@ -76,11 +87,40 @@ class Predictor:
             images: RGB, 0 to 255, of any sizes.
             phrases: One an image.
         """
-        prompts = self.processor.prompts(case_ids, images, phrases).to(self.model.device)
-        with in_mode(self.model, training=False), autocast(self.model.device):
-            answers, output, image_index = self.model.generate(
-                prompts,
-                max_new_tokens=self.processor.config.max_new_tokens,
-                stop=self.processor.stop,
+        config = self.processor.config
+        cuts = [
+            cut_windows(
+                (image.shape[0], image.shape[1]),
+                window=config.window,
+                overlap=config.window_overlap,
             )
-        return self.processor.predictions(prompts, answers, output, image_index)
+            for image in images
+        ]
+        asked = [
+            (case_id, image[window], phrase)
+            for case_id, image, phrase, windows in zip(case_ids, images, phrases, cuts, strict=True)
+            for window in windows
+        ]
+        answers = self._answers(asked, at_once=max(len(images), _WINDOWS_AT_ONCE))
+        return [
+            blend(
+                (image.shape[0], image.shape[1]),
+                windows,
+                list(islice(answers, len(windows))),
+                threshold=config.threshold,
+            )
+            for image, windows in zip(images, cuts, strict=True)
+        ]
+
+    def _answers(self, asked: Sequence[_Question], *, at_once: int) -> Iterator[Prediction]:
+        """Yield the prediction of each question, few of which are held at a time."""
+        for first in range(0, len(asked), at_once):
+            case_ids, images, phrases = zip(*asked[first : first + at_once], strict=True)
+            prompts = self.processor.prompts(case_ids, images, phrases).to(self.model.device)
+            with in_mode(self.model, training=False), autocast(self.model.device):
+                answers, output, image_index = self.model.generate(
+                    prompts,
+                    max_new_tokens=self.processor.config.max_new_tokens,
+                    stop=self.processor.stop,
+                )
+            yield from self.processor.predictions(prompts, answers, output, image_index)

@@ -1,8 +1,9 @@
 """One door both ways: samples become a batch here, and a model's output becomes predictions.
 
-Training and prediction go through the same lines, so tiles, squash, normalisation, prompt and
+Training and prediction go through the same lines, so tiles, fit, normalisation, prompt and
 threshold cannot differ between them. Everything that must be remembered for that is in
-ProcessorConfig and PromptConfig.
+ProcessorConfig and PromptConfig; so is the side of the windows into which large images are cut
+before they come here.
 """
 
 from collections.abc import Sequence
@@ -17,7 +18,16 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerFast
 
-from vasculora.core.geometry import TargetRule, area_shares, nearest_pixels, upsample_logits
+from vasculora.core.geometry import (
+    Box,
+    Fit,
+    TargetRule,
+    area_shares,
+    in_cells,
+    letterbox,
+    nearest_pixels,
+    upsample_logits,
+)
 from vasculora.core.types import Batch, Output, Prediction, Sample
 from vasculora.model.decoding import Stop
 from vasculora.model.images import MllmImage, Numerics, PatchConfig, Patcher, Tiler, sam_square
@@ -47,6 +57,15 @@ class ProcessorConfig(BaseModel):
     """Side of SAM 2's square input, in pixels."""
     mask_size: int = Field(default=256, ge=8)
     """Side of the mask decoder's grid, in cells."""
+    fit: Fit = "squash"
+    """How an image becomes SAM 2's square: `squash` pulls it to a square (official), `letterbox`
+    keeps its shape and leaves two borders empty. The language-vision model's tiles are not
+    touched."""
+    window: int | None = Field(default=None, ge=1)
+    """Side in pixels of the square windows into which a larger image is cut, each shown alone; None
+    shows the whole image."""
+    window_overlap: float = Field(default=0.25, ge=0, le=0.75)
+    """Share of a window that at least lies in the next one too, in prediction."""
     numerics: Numerics = "float32"
     """SAM 2's normalisation: exact constants (`float32`, as in the official training) or rounded to
     bfloat16 (`official`, as in the official prediction)."""
@@ -190,7 +209,7 @@ class Processor:
             )
         return Batch(
             case_ids=("image",) * len(images),
-            sizes=() if image is None else ((image.shape[0], image.shape[1]),),
+            sizes=() if image is None else (_size(image),),
             input_ids=input_ids[None],
             attention_mask=torch.ones_like(input_ids)[None],
             labels=torch.full_like(input_ids, IGNORED)[None],
@@ -198,6 +217,7 @@ class Processor:
             mllm_grid=_grids(images),
             sam_pixels=self._squares([] if image is None else [image]),
             image_index=torch.zeros(0, dtype=torch.long),
+            boxes=self._boxes([] if image is None else [image]),
         )
 
     def predictions(
@@ -238,8 +258,19 @@ class Processor:
         """Return the probability of each pixel that any of one image's masks covers it."""
         if len(mask_logits) == 0:
             return np.zeros(size, dtype=np.float32)
-        logits = upsample_logits(mask_logits, via=self.config.sam_size, size=size)
-        return logits.sigmoid().amax(dim=0).cpu().numpy()
+        return self.upsample(mask_logits, size).sigmoid().amax(dim=0).cpu().numpy()
+
+    def upsample(
+        self, mask_logits: Float[Tensor, "n r r"], size: tuple[int, int]
+    ) -> Float[Tensor, "n h w"]:
+        """Return mask logits at an image's own size, without what lay beside the image."""
+        return upsample_logits(mask_logits, via=self.config.sam_size, size=size, box=self.box(size))
+
+    def box(self, size: tuple[int, int]) -> Box | None:
+        """Return where an image lies in SAM 2's square; None where every image fills it."""
+        if self.config.fit == "squash":
+            return None
+        return letterbox(size, side=self.config.sam_size, cells=self.config.mask_size)
 
     def _assemble(
         self,
@@ -262,7 +293,7 @@ class Processor:
         ones = [torch.ones_like(ids) for ids in input_ids]
         return Batch(
             case_ids=tuple(case_ids),
-            sizes=tuple((image.shape[0], image.shape[1]) for image in images),
+            sizes=tuple(_size(image) for image in images),
             input_ids=pad_sequence(input_ids, batch_first=True, padding_value=self.stop.pad_id),
             attention_mask=pad_sequence(ones, batch_first=True),
             labels=pad_sequence(labels, batch_first=True, padding_value=IGNORED),
@@ -271,6 +302,7 @@ class Processor:
             sam_pixels=self._squares(images),
             image_index=image_index,
             targets=targets,
+            boxes=self._boxes(images),
         )
 
     def _encode(
@@ -303,14 +335,26 @@ class Processor:
         side, numerics = self.config.sam_size, self.config.numerics
         if not images:
             return torch.zeros(0, 3, side, side)
-        return torch.stack([sam_square(image, side, numerics=numerics) for image in images])
+        return torch.stack(
+            [
+                sam_square(image, side, numerics=numerics, box=self.box(_size(image)))
+                for image in images
+            ]
+        )
+
+    def _boxes(self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> tuple[Box, ...]:
+        boxes = (self.box(_size(image)) for image in images)
+        return tuple(box for box in boxes if box is not None)
 
     def _target(self, mask: Bool[np.ndarray, "h w"]) -> Float[Tensor, "_ _"]:
         truth = torch.from_numpy(mask).float()
         if self.config.target == "full":
             return truth
         coarse = area_shares if self.config.target == "area" else nearest_pixels
-        return coarse(truth, self.config.mask_size)
+        box = self.box((mask.shape[0], mask.shape[1]))
+        if box is None:
+            return coarse(truth, self.config.mask_size)
+        return coarse(truth, in_cells(box, self.config.sam_size // self.config.mask_size)[2:])
 
     def _token_id(self, token: str) -> int:
         index = self.tokenizer.convert_tokens_to_ids(token)
@@ -319,6 +363,10 @@ class Processor:
                 f"the tokenizer does not know {token}. Use the tokenizer that came with the base."
             )
         return index
+
+
+def _size(image: UInt8[np.ndarray, "h w 3"]) -> tuple[int, int]:
+    return image.shape[0], image.shape[1]
 
 
 def _grids(images: Sequence[MllmImage]) -> Int[Tensor, "s 3"] | None:

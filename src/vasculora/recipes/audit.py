@@ -68,7 +68,7 @@ def _audit(config: FinetuneConfig, report: Report) -> AuditReport:
     catalog = read_data(config.data, phrase=phrase, report=report, on_sample=looks.take)
     split = choose_split(catalog, config.data, looks, seed=config.seed, report=report)
     records = select(catalog.records, split, "train")
-    train_data = samples_of(config, opened, records, augment=config.data.augment)
+    train_data = samples_of(config, opened, records, augment=config.data.augment, cut=True)
     try:
         trainer, loader = build_trainer(config, opened, train_data, accelerator)
     except NoTargetError as fault:

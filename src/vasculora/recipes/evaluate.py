@@ -32,6 +32,7 @@ def evaluate_model(config: EvaluateConfig, out: Path, *, report: Report) -> Eval
         official=config.official,
         phrase=config.phrase,
         threshold=config.threshold,
+        window=config.window,
         gpu=config.gpu,
     )
     phrase = predictor.processor.prompt.phrase

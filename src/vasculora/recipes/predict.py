@@ -36,6 +36,7 @@ def predict(
         official=config.official,
         phrase=config.phrase,
         threshold=config.threshold,
+        window=config.window,
         gpu=config.gpu,
     )
     masks = []
@@ -61,9 +62,20 @@ def open_predictor(
     official: OfficialConfig,
     phrase: str | None,
     threshold: float | None,
+    window: int | None = None,
     gpu: int | None,
 ) -> Predictor:
-    """Return a predictor with another phrase or threshold where one is given."""
+    """Return a predictor with another phrase, threshold or window where one is given.
+
+    Args:
+        model: Which model.
+        official: How an official checkpoint is read.
+        phrase: What to segment; None takes the model's own.
+        threshold: Probability above which a pixel counts; None takes the model's own.
+        window: Side in pixels of the windows of large images; 0 shows whole images, None takes the
+            model's own.
+        gpu: Index of the GPU, or None.
+    """
     device = pick_device(gpu)
     opened = open_model(model, device=device, dtype=pick_dtype(device), official=official)
     processor, prompt = opened.memory.processor, opened.memory.prompt
@@ -71,6 +83,8 @@ def open_predictor(
         prompt = prompt.model_copy(update={"phrase": phrase})
     if threshold is not None:
         processor = processor.model_copy(update={"threshold": threshold})
+    if window is not None:
+        processor = processor.model_copy(update={"window": window or None})
     return Predictor.of(opened.with_settings(processor=processor, prompt=prompt))
 
 

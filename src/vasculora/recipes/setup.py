@@ -97,6 +97,7 @@ def samples_of(
         transform=transform,
         seed=config.seed,
         allow_empty=config.data.allow_empty,
+        draws=1 if window is None else config.window.per_image,
         cache_bytes=int(config.data.cache_gb * cache_share * 2**30),
     )
 

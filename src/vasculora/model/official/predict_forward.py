@@ -10,10 +10,9 @@ from typing import Protocol, TypedDict, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from vasculora.core.geometry import upsample_logits
 from vasculora.core.runtime import autocast
 from vasculora.core.types import Batch, Output
 from vasculora.model.decoding import Stop
@@ -84,6 +83,8 @@ def predict_forward(
     """
     _refuse(video, mask_prompts, text)
     pixels = None if image is None else to_rgb(image)
+    if pixels is not None:
+        _refuse_windows(pixels, processor.config.window)
     prompts = processor.chat(text or "", pixels, past=past_text).to(model.device)
     with autocast(model.device):
         answers = model.answer(prompts, max_new_tokens=MAX_NEW_TOKENS, stop=processor.stop)
@@ -93,8 +94,7 @@ def predict_forward(
         batch = model.answered(prompts, answers, processor.stop.pad_id)
         with torch.set_grad_enabled(return_tensors and torch.is_grad_enabled()):
             logits = model(batch).mask_logits
-    side, size = processor.config.sam_size, prompts.sizes[0]
-    probs = [upsample_logits(one[None], via=side, size=size).sigmoid() for one in logits]
+    probs = [processor.upsample(one[None], prompts.sizes[0]).sigmoid() for one in logits]
     masks = [(one.detach() > processor.config.threshold).cpu().numpy() for one in probs]
     if return_tensors:
         return Answer(prediction=said, prediction_masks=masks, probability_maps=probs)
@@ -109,3 +109,14 @@ def _refuse(video: object, mask_prompts: object, text: str | None) -> None:
         raise ValueError("mask_prompts are not supported yet. Name the region in text instead.")
     if not text:
         raise ValueError("text is empty. Ask something: '<image>Please segment the vessel.'")
+
+
+def _refuse_windows(image: UInt8[np.ndarray, "h w 3"], window: int | None) -> None:
+    """Refuse an image that this model has only ever seen in parts."""
+    height, width = image.shape[:2]
+    if window is not None and max(height, width) > window:
+        raise ValueError(
+            f"the image is {width}x{height}, but this model was trained on windows of {window} "
+            "pixels, and predict_forward shows whole images. Use vasculora.Predictor, which cuts "
+            "and blends, or give it a part of the image."
+        )
