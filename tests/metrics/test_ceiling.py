@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from vasculora.core.geometry import nearest_pixels, upsample_logits
-from vasculora.metrics.ceiling import ceiling
+from vasculora.metrics.ceiling import ceiling, perfect_prediction
 from vasculora.metrics.mask import count, dice
 
 RULES = ("nearest", "area", "full")
@@ -51,15 +51,17 @@ def test_full_is_at_least_area_and_finds_more():
     found = {rule: ceiling(mask, rule, grid=32, sam_size=64) for rule in RULES}
     assert found["nearest"].dice < found["area"].dice < found["full"].dice
     assert found["full"].dice > 0.95
-    more = ceiling(mask, "full", grid=32, sam_size=64, num_steps=0)
-    assert more.dice == found["area"].dice
+    start = perfect_prediction(mask, "full", grid=32, sam_size=64, num_steps=0)
+    np.testing.assert_array_equal(
+        start, perfect_prediction(mask, "area", grid=32, sam_size=64, num_steps=0)
+    )
 
 
 def test_the_way_back_is_the_prediction_s():
     # the image is not square, and SAM 2's square lies between grid and image
     rng = np.random.default_rng(1)
     mask = rng.random((48, 70)) < 0.3
-    logits = torch.logit(nearest_pixels(torch.from_numpy(mask).float(), 16).clamp(0.1, 0.9))
+    logits = 2 * nearest_pixels(torch.from_numpy(mask).float(), 16) - 1
     pred = upsample_logits(logits[None], via=32, size=(48, 70))[0].sigmoid() > 0.5
     expected = dice(count(pred.numpy(), mask))
     assert ceiling(mask, "nearest", grid=16, sam_size=32).dice == pytest.approx(expected)
@@ -78,3 +80,15 @@ def test_it_is_the_same_each_time_and_draws_nothing():
     with torch.no_grad():
         assert ceiling(mask, "full", grid=16, sam_size=32) == first
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_letterboxed_image_loses_more_and_goes_back_through_its_box():
+    # 32 x 64 in a grid of 32: as it is pulled, rows keep their number; in its own shape half do
+    mask = np.zeros((32, 64), dtype=bool)
+    mask[8] = True
+    assert ceiling(mask, "nearest", grid=32, sam_size=64).dice == 1.0
+    found = ceiling(mask, "nearest", grid=32, sam_size=64, fit="letterbox")
+    assert found.dice == pytest.approx(2 / 3)
+    square = np.zeros((32, 32), dtype=bool)
+    square[8] = True
+    assert ceiling(square, "full", grid=32, sam_size=64, fit="letterbox").dice == 1.0

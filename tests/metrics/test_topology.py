@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from skimage.morphology import skeletonize
 
-from vasculora.metrics.topology import cldice, skeleton_of
+from vasculora.metrics.topology import cldice, skeleton_of, vessel_widths
 
 
 def bar():
@@ -63,3 +63,25 @@ def test_a_known_skeleton_is_taken():
     assert cldice(pred, mask, skeleton=skeleton_of(mask)) == cldice(pred, mask)
     # of a line that is given, 10 pixels long, 5 lie in the prediction
     assert cldice(line(9, 2, 7), mask, skeleton=line(9, 2, 12)) == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 4, 5, 6])
+def test_a_straight_line_is_as_wide_as_it_was_drawn(width):
+    mask = np.zeros((30, 60), dtype=bool)
+    mask[10 : 10 + width] = True  # from edge to edge: no end is drawn in
+    widths = vessel_widths(mask, skeleton_of(mask))
+    assert np.median(widths) == width
+    assert np.percentile(widths, 5) == width
+
+
+def test_a_slanted_line_is_as_wide_as_it_was_drawn_within_a_pixel():
+    rows, columns = np.mgrid[:80, :80]
+    for width in (3, 5, 8):
+        mask = np.abs((rows - 40) * np.cos(0.6) - (columns - 40) * np.sin(0.6)) < width / 2
+        assert np.median(vessel_widths(mask, skeleton_of(mask))) == pytest.approx(width, abs=1)
+
+
+def test_widths_of_nothing_and_of_everything():
+    nothing, everything = np.zeros((9, 9), dtype=bool), np.ones((9, 12), dtype=bool)
+    assert len(vessel_widths(nothing, skeleton_of(nothing))) == 0
+    assert set(vessel_widths(everything, skeleton_of(everything))) == {12.0}

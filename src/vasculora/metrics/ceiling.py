@@ -6,7 +6,9 @@ target exactly, and its logits go the very way of a prediction's: to SAM 2's squ
 own size, threshold 0.5. What is then missing to 1 no training can win back.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,7 +16,16 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from vasculora.core.geometry import TargetRule, area_shares, nearest_pixels, upsample_logits
+from vasculora.core.geometry import (
+    Box,
+    Fit,
+    TargetRule,
+    area_shares,
+    in_cells,
+    letterbox,
+    nearest_pixels,
+    upsample_logits,
+)
 from vasculora.metrics.mask import count, dice
 from vasculora.metrics.topology import cldice
 
@@ -46,47 +57,86 @@ def ceiling(
     *,
     grid: int,
     sam_size: int,
-    num_steps: int = NUM_STEPS,
+    fit: Fit = "squash",
     skeleton: Bool[np.ndarray, "h w"] | None = None,
 ) -> Ceiling:
     """Return the best Dice and clDice under one target rule, at the image's own size.
-
-    For `nearest` and `area` these are the scores of an exact fit to the target. For `full` the best
-    logits are searched for by gradient descent, from those of `area` on, so the number is a lower
-    bound of the best.
 
     Args:
         mask: The truth.
         rule: What the loss compares with.
         grid: Side of the mask decoder's grid, in cells.
         sam_size: Side of SAM 2's square input, in pixels.
-        num_steps: Steps of the search, for `full`.
+        fit: How an image becomes that square.
         skeleton: Centreline of the mask, where it is known already.
     """
-    truth = torch.from_numpy(mask)
-    if rule == "nearest":
-        logits = 2 * nearest_pixels(truth.float(), grid) - 1
-    else:
-        shares = area_shares(truth.float(), grid).clamp(1 - _SURE, _SURE)
-        logits = torch.logit(shares)
-    if rule == "full":
-        logits = _best_logits(logits, truth, sam_size=sam_size, num_steps=num_steps)
-    pred = _predicted(logits, sam_size=sam_size, size=mask.shape).numpy()
+    pred = perfect_prediction(mask, rule, grid=grid, sam_size=sam_size, fit=fit)
     return Ceiling(dice=dice(count(pred, mask)), cldice=cldice(pred, mask, skeleton=skeleton))
 
 
+def perfect_prediction(
+    mask: Bool[np.ndarray, "h w"],
+    rule: TargetRule,
+    *,
+    grid: int,
+    sam_size: int,
+    fit: Fit = "squash",
+    num_steps: int = NUM_STEPS,
+) -> Bool[np.ndarray, "h w"]:
+    """Return what a model predicts that has learnt its target to perfection.
+
+    For `nearest` and `area` the target is fitted exactly. For `full` the best logits are searched
+    for by gradient descent, from those of `area` on, so what is found is a lower bound of the best.
+
+    Args:
+        mask: The truth.
+        rule: What the loss compares with.
+        grid: Side of the mask decoder's grid, in cells.
+        sam_size: Side of SAM 2's square input, in pixels.
+        fit: How an image becomes that square.
+        num_steps: Steps of the search, for `full`.
+    """
+    truth = torch.from_numpy(mask)
+    size = (mask.shape[0], mask.shape[1])
+    box = letterbox(size, side=sam_size, cells=grid) if fit == "letterbox" else None
+    way = partial(upsample_logits, via=sam_size, size=size, box=box)
+    logits = _fitted(truth.float(), rule, grid=grid, box=box, cell=sam_size // grid)
+    if rule == "full":
+        logits = _best_logits(logits, truth, way, num_steps=num_steps)
+    pred: Bool[np.ndarray, "h w"] = (way(logits[None])[0].sigmoid() > 0.5).numpy()
+    return pred
+
+
+def _fitted(
+    truth: Float[Tensor, "h w"], rule: TargetRule, *, grid: int, box: Box | None, cell: int
+) -> Float[Tensor, "r r"]:
+    """Return the logits of the target on the decoder's grid; those of `area` for `full` too."""
+    coarse = nearest_pixels if rule == "nearest" else area_shares
+    shares = torch.zeros(grid, grid)
+    if box is None:
+        shares = coarse(truth, grid)
+    else:
+        top, left, height, width = in_cells(box, cell)
+        shares[top : top + height, left : left + width] = coarse(truth, (height, width))
+    # exactly as far up as down for `nearest`: no rounding then decides half way between two cells
+    return 2 * shares - 1 if rule == "nearest" else torch.logit(shares.clamp(1 - _SURE, _SURE))
+
+
 def _best_logits(
-    start: Float[Tensor, "r r"], truth: Bool[Tensor, "h w"], *, sam_size: int, num_steps: int
+    start: Float[Tensor, "r r"],
+    truth: Bool[Tensor, "h w"],
+    way: Callable[[Tensor], Tensor],
+    *,
+    num_steps: int,
 ) -> Float[Tensor, "r r"]:
     """Return the logits with the highest Dice met while cross-entropy is brought down."""
     target = truth.float()[None]
-    size = (truth.shape[0], truth.shape[1])
     with torch.enable_grad():  # also where the caller has no gradients in mind
         logits = start[None].clone().requires_grad_()
         optimizer = torch.optim.Adam([logits], lr=_STEP_SIZE)
         best, best_dice = start, -1.0
         for step in range(num_steps + 1):
-            upsampled = upsample_logits(logits, via=sam_size, size=size)
+            upsampled = way(logits)
             if step % _LOOK_EVERY == 0 or step == num_steps:
                 found = _dice(upsampled[0].detach() > 0, truth)
                 if found > best_dice:
@@ -98,13 +148,6 @@ def _best_logits(
             loss.backward()
             optimizer.step()
     return best
-
-
-def _predicted(
-    logits: Float[Tensor, "r r"], *, sam_size: int, size: tuple[int, ...]
-) -> Bool[Tensor, "h w"]:
-    """Return the mask that these logits become: probability above 0.5, so a logit above 0."""
-    return upsample_logits(logits[None], via=sam_size, size=(size[0], size[1]))[0] > 0
 
 
 def _dice(pred: Bool[Tensor, "h w"], truth: Bool[Tensor, "h w"]) -> float:

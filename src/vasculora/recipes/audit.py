@@ -32,6 +32,7 @@ from vasculora.recipes.config import FinetuneConfig
 from vasculora.recipes.run_folder import AUDIT_NAME, read_data, refuse_inside
 from vasculora.recipes.setup import build_trainer, open_base, samples_of, tell_attached
 from vasculora.recipes.split import Looks, choose_split
+from vasculora.recipes.target import settle_target
 
 TITLE = "What learns, on one real batch"
 NUM_ASKED = 2
@@ -68,6 +69,7 @@ def _audit(config: FinetuneConfig, report: Report) -> AuditReport:
     catalog = read_data(config.data, phrase=phrase, report=report, on_sample=looks.take)
     split = choose_split(catalog, config.data, looks, seed=config.seed, report=report)
     records = select(catalog.records, split, "train")
+    config, opened = settle_target(config, opened, records, report)
     train_data = samples_of(config, opened, records, augment=config.data.augment, cut=True)
     try:
         trainer, loader = build_trainer(config, opened, train_data, accelerator)

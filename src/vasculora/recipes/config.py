@@ -139,9 +139,10 @@ class FinetuneConfig(BaseModel):
     """SAM 2's normalisation: exact constants (as in the official training) or bfloat16 ones."""
     prompt: WordsConfig = WordsConfig()
     """The words around a phrase."""
-    target: TargetRule = "full"
+    target: TargetRule | Literal["auto"] = "auto"
     """Truth for the loss: `full` at the image's own size, or on the decoder's grid as `area` shares
-    or, as officially, by `nearest`."""
+    or, as officially, by `nearest`. `auto` measures what each allows on a few training masks, and
+    takes `area` only where it loses nothing and saves much."""
     fit: Fit | None = None
     """How an image becomes SAM 2's square: `squash` (official), or `letterbox`, which keeps its
     shape; None takes the base's own."""
@@ -179,7 +180,7 @@ class FinetuneConfig(BaseModel):
 
     @model_validator(mode="after")
     def _official_takes_whole_masks(self) -> "FinetuneConfig":
-        if self.objective == "official" and self.target != "full":
+        if self.objective == "official" and self.target not in ("auto", "full"):
             raise ValueError(
                 "objective 'official' makes its own coarse truth from masks at their images' own "
                 f"size, so it needs target 'full', got {self.target!r}. Set target=full, or give "

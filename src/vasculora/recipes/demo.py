@@ -142,6 +142,7 @@ def _settings(config: DemoConfig, data_dir: Path) -> FinetuneConfig:
             "trainer.epochs": config.epochs,
             "data.stratify": False,  # the README's figures are those of this split
             "data.augment": "none",  # drawings are as many as one likes; variation would blur them
+            "target": "full",
             "seed": config.seed,
         },
     )

@@ -52,6 +52,7 @@ from vasculora.recipes.run_folder import (
 )
 from vasculora.recipes.setup import build_trainer, open_base, samples_of, tell_attached
 from vasculora.recipes.split import Looks, choose_split
+from vasculora.recipes.target import settle_target
 from vasculora.recipes.watch import build_sentinel
 
 
@@ -151,6 +152,9 @@ def _prepare(
         split = check_unchanged(out, config)
     else:
         split = choose_split(catalog, config.data, looks, seed=config.seed, report=report)
+    learnt = select(catalog.records, split, "train")
+    config, opened = settle_target(config, opened, learnt, report)
+    if not resume:
         write_settings(out, config, catalog, split)
 
     def samples(part: Part, augment: str) -> VesselDataset:

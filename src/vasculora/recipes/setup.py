@@ -46,7 +46,9 @@ def open_base(config: FinetuneConfig, device: torch.device, report: Report) -> O
 
 def _processor(config: FinetuneConfig, own: ProcessorConfig) -> ProcessorConfig:
     """Return the base's own way to show images, with what the settings ask for instead."""
-    update: dict[str, object] = {"target": config.target, "numerics": config.numerics}
+    update: dict[str, object] = {"numerics": config.numerics}
+    if config.target != "auto":  # else it is settled when the data is known
+        update["target"] = config.target
     if config.fit is not None:
         update["fit"] = config.fit
     if config.window.overlap is not None:
