@@ -33,7 +33,7 @@ def guess_modality(samples: Iterable[Sample]) -> Modality | None:
     votes: Counter[Modality] = Counter(
         vote for sample in samples if (vote := _look(sample)) is not None
     )
-    return max(MODALITIES, key=lambda modality: votes[modality]) if votes else None
+    return votes.most_common(1)[0][0] if votes else None
 
 
 def _look(sample: Sample) -> Modality | None:
