@@ -48,6 +48,7 @@ from vasculora.recipes.run_folder import (
     claim,
     fingerprint,
     read_data,
+    settled_before,
     write_settings,
 )
 from vasculora.recipes.setup import build_trainer, open_base, samples_of, tell_attached
@@ -133,6 +134,7 @@ def _prepare(
     command: Sequence[str],
 ) -> Run:
     """Open model and data, and write down what the run is."""
+    config = settled_before(out, config) if resume else config
     opened = open_base(config, accelerator.device, report)
     looks = Looks()
     catalog = read_data(
@@ -152,9 +154,8 @@ def _prepare(
         split = check_unchanged(out, config)
     else:
         split = choose_split(catalog, config.data, looks, seed=config.seed, report=report)
-    learnt = select(catalog.records, split, "train")
-    config, opened = settle_target(config, opened, learnt, report)
-    if not resume:
+        learnt = select(catalog.records, split, "train")
+        config, opened = settle_target(config, opened, learnt, report)
         write_settings(out, config, catalog, split)
 
     def samples(part: Part, augment: str) -> VesselDataset:

@@ -206,6 +206,14 @@ def write_settings(out: Path, config: FinetuneConfig, catalog: Catalog, split: S
     write_text(out / CONFIG_NAME, dump_config(config))
 
 
+def settled_before(out: Path, config: FinetuneConfig) -> FinetuneConfig:
+    """Return a resumed run's settings with what it settled itself where they leave it open."""
+    if config.target != "auto":
+        return config
+    before = load_config(FinetuneConfig, out / CONFIG_NAME)
+    return config.model_copy(update={"target": before.target})
+
+
 def check_unchanged(out: Path, config: FinetuneConfig) -> Split:
     """Return a resumed run's split, after making sure that it goes on as it began.
 
