@@ -20,6 +20,7 @@ from vasculora.cli.options import (
     ConfigFile,
     Data,
     Fold,
+    Frames,
     Gpu,
     GroupRegex,
     LearningRate,
@@ -276,12 +277,14 @@ def evaluate(
 def predict(
     model: ModelArgument,
     images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGES...", help="Image files, or folders of them.")
+        list[Path],
+        typer.Argument(metavar="IMAGES...", help="Image files, DICOM too, or folders of them."),
     ],
     out: Annotated[Path, typer.Option(metavar="OUT", help="Folder for the pictures.")],
     phrase: Annotated[
         str | None, typer.Option(help="What to segment. \\[default: what the model was trained on]")
     ] = None,
+    frames: Frames = None,
     window: Window = None,
     gpu: Gpu = None,
     config: ConfigFile = None,
@@ -289,13 +292,24 @@ def predict(
 ) -> None:
     """Segment images: STEM_prob.png, STEM_mask.png and STEM_overlay.png of each, at its own size.
 
+    Of a DICOM file the frame of best contrast filling is taken, or those of
+    --frames; STEM is then a pseudonym, so that no name is written.
+
     [bold]Example[/bold]: vasculora predict runs/1 frame_12.png --out masks
+    [bold]Example[/bold]: vasculora predict runs/1 CD/IM0 --frames all --out masks
     """
     from vasculora.core.config import load_config
+    from vasculora.data.frames import parse_frames
     from vasculora.recipes.config import PredictConfig
     from vasculora.recipes.predict import predict as run
 
-    values = {"model": model, "phrase": phrase, "window": window, "gpu": gpu}
+    values = {
+        "model": model,
+        "phrase": phrase,
+        "frames": None if frames is None else parse_frames(frames),
+        "window": window,
+        "gpu": gpu,
+    }
     settings = load_config(
         PredictConfig, *files(config), overrides=set_ or (), values=given(values)
     )

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from vasculora.cli.options import ConfigFile, GroupRegex, Set, files, given
+from vasculora.cli.options import ConfigFile, Frames, GroupRegex, Set, files, given
 from vasculora.cli.render import Reporter
 
 data_app = typer.Typer(no_args_is_help=True, help="Make and convert data sets.")
@@ -45,6 +45,7 @@ def import_(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="The data set; only read.")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The manifest, NAME.jsonl; new.")],
     group_regex: GroupRegex = None,
+    frames: Frames = None,
     keep_names: Annotated[
         bool,
         typer.Option(
@@ -57,9 +58,20 @@ def import_(
 
     SRC is anything that finetune reads, a public set as it was published
     among them; FILE is read wherever a folder is. Pictures stay where they are.
+    SRC may also be DICOM files: their frames are written as pictures without
+    any name, ready to be annotated, in FILE_frames/ beside FILE.
 
     [bold]Example[/bold]: vasculora data import DRIVE --out drive.jsonl
+    [bold]Example[/bold]: vasculora data import CD --out run.jsonl --frames peak
     """
+    from vasculora.data.frames import parse_frames
     from vasculora.recipes.data import import_data
 
-    import_data(source, out, group_regex=group_regex, keep_names=keep_names, report=Reporter())
+    import_data(
+        source,
+        out,
+        group_regex=group_regex,
+        keep_names=keep_names,
+        frames=None if frames is None else parse_frames(frames),
+        report=Reporter(),
+    )

@@ -82,6 +82,16 @@ Phrase = Annotated[
 ]
 
 
+Frames = Annotated[
+    str | None,
+    typer.Option(
+        metavar="all|N|peak",
+        help="Frames of DICOM files: all, the one of a number (from 0), or the one of best "
+        "contrast filling. \\[default: peak]",
+    ),
+]
+
+
 def given(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the flags that were typed."""
     return {key: value for key, value in values.items() if value is not None}

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from vasculora.core.config import load_config
 from vasculora.core.geometry import Fit, TargetRule
+from vasculora.data.frames import Frames
 from vasculora.data.splits import read_fold
 from vasculora.data.synthetic.styles import SynthStyle
 from vasculora.engine.optim import OptimConfig
@@ -89,6 +90,9 @@ class WordsConfig(BaseModel):
     """What to segment where the data names nothing itself."""
     question: str | None = None
     """What is asked; `{phrase}` stands for the phrase."""
+    questions: tuple[str, ...] | Literal["official"] | None = None
+    """More ways to ask, of which training draws one each time, `question` among them; `official`
+    stands for the list of the official training."""
     answer: str | None = None
     """What is trained on; it holds `[SEG]` once."""
 
@@ -226,6 +230,9 @@ class PredictConfig(BaseModel):
     """`nano`, a base model's folder or a run's folder."""
     official: OfficialConfig = OfficialConfig()
     """How an official checkpoint is read."""
+    frames: Frames | None = None
+    """Which frames of DICOM files: `all`, `peak` (best contrast filling) or a number from 0 on;
+    None takes `peak`."""
     phrase: str | None = None
     """What to segment; None takes the phrase the model was trained on."""
     threshold: float | None = Field(default=None, gt=0, lt=1)

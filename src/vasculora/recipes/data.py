@@ -4,8 +4,10 @@ import os
 from pathlib import Path
 
 from vasculora.core.report import Report
-from vasculora.data.sources import read_source, write_manifest
+from vasculora.data.frames import Frames
+from vasculora.data.sources import check_manifest_name, read_source, write_manifest
 from vasculora.data.synthetic.export import write_dataset
+from vasculora.recipes.frames import tell_greys, wanted_frames, write_pictures
 
 
 def synthesise(out: Path, *, style: str, num: int, size: int, seed: int, report: Report) -> None:
@@ -27,17 +29,27 @@ def synthesise(out: Path, *, style: str, num: int, size: int, seed: int, report:
 
 
 def import_data(
-    source: Path, out: Path, *, group_regex: str | None, keep_names: bool, report: Report
+    source: Path,
+    out: Path,
+    *,
+    group_regex: str | None,
+    keep_names: bool,
+    frames: Frames | None = None,
+    report: Report,
 ) -> None:
     """Write a data set of any layout as one manifest, which is read wherever a folder is.
 
-    Pictures stay where they are and are not opened; the manifest names them.
+    Pictures stay where they are and are not opened; the manifest names them. Of DICOM files, whose
+    names are private, the wanted frames are written as PNG files beside the manifest, which names
+    these.
 
     Args:
         source: The data set; it is only read.
         out: The manifest, NAME.jsonl; it must not be there yet, nor lie in the data.
         group_regex: Pattern whose first capture group, searched in a file's name, is its group.
-        keep_names: Write file names that are names of patients, for the owner's eyes only.
+        keep_names: Write file names that are names of patients, for the owner's eyes only; DICOM
+            files are then named themselves.
+        frames: Which frames of DICOM files are taken; None takes the default.
         report: Where the notes of the source go.
 
     Raises:
@@ -57,12 +69,27 @@ def import_data(
     for note in catalog.notes:
         told = note.removeprefix("Warning: ")
         (report.note if told == note else report.warn)(told)
+    records = wanted_frames(catalog.records, frames, report=report)
+    written = catalog.secret and not keep_names
+    if written:
+        check_manifest_name(out)
+        tell_greys(records, report)
+        records = write_pictures(records, _pictures_dir(out), report=report)
     write_manifest(
         out,
-        catalog.records,
+        records,
         catalog.split,
-        private=bool(catalog.private_names),
+        private=bool(catalog.private_names) and not written,
         keep_names=keep_names,
     )
-    num_targets = sum(len(record.targets) for record in catalog.records)
-    report.note(f"{len(catalog.records)} images with {num_targets} targets: {out}")
+    num_targets = sum(len(record.targets) for record in records)
+    report.note(f"{len(records)} images with {num_targets} targets: {out}")
+    if written and num_targets < len(records):
+        report.note(
+            f"To annotate: draw {_pictures_dir(out)}/masks/NAME.png for each images/NAME.png "
+            f"there, then use --data {_pictures_dir(out)}"
+        )
+
+
+def _pictures_dir(out: Path) -> Path:
+    return out.with_name(f"{out.stem}_frames")

@@ -1,6 +1,7 @@
 """Segment images with a model: probability, mask and overlay of each, at the image's own size."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,32 @@ import numpy as np
 from vasculora.core.io import IMAGE_SUFFIXES, read_image, write_image
 from vasculora.core.report import Report
 from vasculora.core.runtime import pick_device, pick_dtype
+from vasculora.core.types import Record
+from vasculora.data.sources import read_pictures
+from vasculora.data.sources.dicom import looks_like_dicom
 from vasculora.model.official.config import OfficialConfig
 from vasculora.model.predictor import Predictor
 from vasculora.model.pretrained import open_model
 from vasculora.recipes.config import PredictConfig
+from vasculora.recipes.frames import tell_greys, wanted_frames
 from vasculora.viz.overlays import overlay
+
+_MAX_TOLD = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Picture:
+    """What is segmented.
+
+    Attributes:
+        name: What its pictures are called by; names nobody where the file is DICOM.
+        path: The file.
+        frame: Which picture of it, or None.
+    """
+
+    name: str
+    path: Path
+    frame: int | None = None
 
 
 def predict(
@@ -20,9 +42,11 @@ def predict(
 ) -> list[Path]:
     """Write the three pictures of each image, and return the paths of the masks.
 
+    What is written of DICOM files is called by pseudonyms; which is which is said, not written.
+
     Args:
         config: All settings.
-        images: Image files, or folders of them.
+        images: Image files, DICOM among them, or folders of them.
         out: Where the pictures go.
         report: Where progress goes.
 
@@ -30,7 +54,7 @@ def predict(
         ValueError: If an image cannot be read or two would share their output's name.
         FileNotFoundError: If an image or the model is not there.
     """
-    paths = _find_images(images)
+    pictures = _find_images(images, config, report)
     predictor = open_predictor(
         config.model,
         official=config.official,
@@ -40,19 +64,19 @@ def predict(
         gpu=config.gpu,
     )
     masks = []
-    with report.progress(len(paths), "Predicting") as bar:
-        for path in paths:
-            image = read_image(path)
+    with report.progress(len(pictures), "Predicting") as bar:
+        for picture in pictures:
+            image = read_image(picture.path, picture.frame)
             prediction = predictor(image)
             if not prediction.seg_found:
-                report.warn(f"{path}: the answer has no [SEG], so its mask is empty.")
-            stem = out / path.stem
+                report.warn(f"{picture.path}: the answer has no [SEG], so its mask is empty.")
+            stem = out / picture.name
             write_image(_named(stem, "prob"), (prediction.prob * 255).round().astype(np.uint8))
             write_image(_named(stem, "mask"), prediction.mask.astype(np.uint8) * 255)
             write_image(_named(stem, "overlay"), overlay(image, prediction.mask))
             masks.append(_named(stem, "mask"))
             bar.advance()
-    report.note(f"{len(paths)} images segmented, written to {out}.")
+    report.note(f"{len(pictures)} images segmented, written to {out}.")
     return masks
 
 
@@ -92,25 +116,63 @@ def _named(stem: Path, what: str) -> Path:
     return stem.with_name(f"{stem.name}_{what}.png")
 
 
-def _find_images(images: Sequence[Path]) -> list[Path]:
-    """Return the image files that are named, those in a named folder sorted."""
-    paths: list[Path] = []
+def _find_images(images: Sequence[Path], config: PredictConfig, report: Report) -> list[_Picture]:
+    """Return the pictures of the files that are named, and of those in a named folder, sorted."""
+    pictures: list[_Picture] = []
+    records: list[Record] = []
     for image in images:
-        found = sorted(p for p in image.iterdir() if _is_image(p)) if image.is_dir() else [image]
-        if not found:
+        found = list(_plain_images(image))
+        dicom = read_pictures(image).records if looks_like_dicom(image) else ()
+        if not found and not dicom:
             raise FileNotFoundError(f"{image}: no images in this folder. Give image files.")
-        paths += found
-    seen: dict[str, Path] = {}
+        pictures += found
+        records += dicom
+    if records or config.frames is not None:
+        chosen = wanted_frames(records, config.frames, report=report)
+        tell_greys(chosen, report)
+        _tell_names(chosen, report)
+        pictures += [
+            _Picture(name=record.case_id, path=record.image_path, frame=record.frame)
+            for record in chosen
+        ]
+    return _without_doubles(pictures)
+
+
+def _plain_images(image: Path) -> Iterator[_Picture]:
+    """Yield the pictures at a path that are no DICOM files."""
+    if not image.is_dir() and looks_like_dicom(image):
+        return
+    paths = sorted(p for p in image.iterdir() if _is_image(p)) if image.is_dir() else [image]
     for path in paths:
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such image.")
-        other = seen.setdefault(path.stem, path)
-        if other != path:
+        yield _Picture(name=path.stem, path=path)
+
+
+def _without_doubles(pictures: Sequence[_Picture]) -> list[_Picture]:
+    seen: dict[str, _Picture] = {}
+    for picture in pictures:
+        other = seen.setdefault(picture.name, picture)
+        if other != picture:
             raise ValueError(
-                f"{other} and {path} would both be written as {path.stem}_mask.png. "
-                "Predict them into two folders."
+                f"{other.path} and {picture.path} would both be written as "
+                f"{picture.name}_mask.png. Predict them into two folders."
             )
     return list(seen.values())
+
+
+def _tell_names(records: Sequence[Record], report: Report) -> None:
+    """Show the user, and nobody else, what his files are called in what is written."""
+    names = {record.image_path: record.case_id for record in reversed(records)}
+    if not names:
+        return
+    lines = [f"  {names[path]}: {path}" for path in list(reversed(names))[:_MAX_TOLD]]
+    if len(names) > _MAX_TOLD:
+        lines.append(
+            f"  ... and {len(names) - _MAX_TOLD} more; `vasculora data import FOLDER --out "
+            "names.jsonl --keep-names` lists all of them, for your own eyes."
+        )
+    report.warn("\n".join(["DICOM files are written under pseudonyms:", *lines]))
 
 
 def _is_image(path: Path) -> bool:

@@ -9,15 +9,18 @@ evaluation.json     every validation case, scored with what was saved
 curve.png overlays/ pictures
 resume.pt           what `--resume` needs
 cases_private.csv   from pseudonyms to the user's own names, where names are patients' (0600)
+
+Where the data is DICOM, its path and the names in it are not written at all.
 """
 
 import hashlib
 import os
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from vasculora.core.config import dump_config, load_config
-from vasculora.core.io import read_json, write_json, write_text
+from vasculora.core.io import read_image, read_json, write_json, write_text
 from vasculora.core.report import Report
 from vasculora.core.types import Record, Sample
 from vasculora.data.dataset import check_records
@@ -36,6 +39,8 @@ AUDIT_NAME = "audit.json"
 CURVE_NAME = "curve.png"
 OVERLAYS_NAME = "overlays"
 PRIVATE_NAME = "cases_private.csv"
+HIDDEN = "PRIVATE"
+"""What is written for the path of data that is private itself."""
 RUN_NAMES = (
     ADAPTER_NAME,
     CONFIG_NAME,
@@ -153,11 +158,17 @@ def read_data(
         report: Where progress and warnings go.
         on_sample: Called with each case while it is open.
     """
+    if config.path == Path(HIDDEN) and not config.path.exists():
+        raise ValueError(
+            "the path of this run's data was not written down, as it is DICOM and may name "
+            "patients. Give it with --data."
+        )
     catalog = read_source(config.path, group_regex=config.group_regex)
     for note in catalog.notes:
         (report.warn if note.startswith("Warning: ") else report.note)(
             note.removeprefix("Warning: ")
         )
+    _check_annotated(config.path, catalog.records)
     _check_phrases(catalog.records)
     with report.progress(len(catalog.records), "Opening every image") as bar:
 
@@ -168,6 +179,17 @@ def read_data(
 
         check_records(catalog.records, phrase, allow_empty=config.allow_empty, on_sample=opened)
     return catalog
+
+
+def _check_annotated(path: Path, records: Sequence[Record]) -> None:
+    """Make sure that there is something to learn from or to score in every image."""
+    bare = [record.case_id for record in records if not record.targets]
+    if bare:
+        raise ValueError(
+            f"{path}: {len(bare)} of {len(records)} images are not annotated (first: {bare[0]}). "
+            "Draw their masks, or take them out; `vasculora data import` writes frames of DICOM "
+            "files as pictures to draw on."
+        )
 
 
 def _check_phrases(records: Sequence[Record]) -> None:
@@ -187,7 +209,10 @@ def fingerprint(records: tuple[Record, ...]) -> str:
     digest = hashlib.sha256()
     for record in records:
         digest.update(record.case_id.encode("utf-8", "surrogateescape"))
-        digest.update(record.image_path.read_bytes())
+        if record.frame is None:
+            digest.update(record.image_path.read_bytes())
+        else:  # a cine may be large, and each of its frames a record
+            digest.update(read_image(record.image_path, record.frame).tobytes())
         for target in record.targets:
             digest.update(f"{target.phrase} {target.polygons}".encode())
             if target.runs is not None or target.absent:
@@ -199,7 +224,9 @@ def fingerprint(records: tuple[Record, ...]) -> str:
 
 def write_settings(out: Path, config: FinetuneConfig, catalog: Catalog, split: Split) -> None:
     """Write split, settings and, where names are hidden, the user's own table of them."""
-    if catalog.private_names:
+    if catalog.secret:
+        config = _without_path(config)
+    elif catalog.private_names:
         write_private_names(out / PRIVATE_NAME, catalog.private_names)
     write_json(out / SPLIT_NAME, split.to_dict())
     # last: where there are settings, there is a run to take up
@@ -212,6 +239,24 @@ def settled_before(out: Path, config: FinetuneConfig) -> FinetuneConfig:
         return config
     before = load_config(FinetuneConfig, out / CONFIG_NAME)
     return config.model_copy(update={"target": before.target})
+
+
+def _without_path(config: FinetuneConfig) -> FinetuneConfig:
+    """Return settings that do not say where the data is."""
+    path, provenance = config.data.path, config.provenance
+    if provenance is not None:
+        words = [_hidden(word, path) for word in shlex.split(provenance.command)]
+        provenance = provenance.model_copy(update={"command": shlex.join(words)})
+    data = config.data.model_copy(update={"path": Path(HIDDEN)})
+    return config.model_copy(update={"data": data, "provenance": provenance})
+
+
+def _hidden(word: str, path: Path) -> str:
+    """Return a word of a command without the path in it."""
+    head, mark, tail = word.rpartition("=")
+    if Path(tail) == path:
+        return f"{head}{mark}{HIDDEN}"
+    return word.replace(str(path), HIDDEN) if len(path.parts) > 1 else word
 
 
 def check_unchanged(out: Path, config: FinetuneConfig) -> Split:

@@ -21,10 +21,17 @@ from vasculora.data.sources.catalog import (
 from vasculora.data.sources.dicom import frame_tag
 from vasculora.data.sources.groups import find_groups, names_a_patient
 from vasculora.data.sources.layouts import DICOM, Layout, find_layout
-from vasculora.data.sources.manifest_writer import write_manifest
+from vasculora.data.sources.manifest_writer import check_manifest_name, write_manifest
 from vasculora.data.splits import Split, leaking_groups, read_split
 
-__all__ = ["Catalog", "read_pictures", "read_source", "write_manifest", "write_private_names"]
+__all__ = [
+    "Catalog",
+    "check_manifest_name",
+    "read_pictures",
+    "read_source",
+    "write_manifest",
+    "write_private_names",
+]
 
 SPLIT_FILE = "split.json"
 

@@ -37,8 +37,7 @@ def write_manifest(
         ValueError: If the suffix is another one, or names of patients would be written unasked.
         OSError: If the file cannot be written.
     """
-    if path.suffix.lower() != SUFFIX:
-        raise ValueError(f"{path}: a manifest is recognised by its suffix. Call it NAME{SUFFIX}.")
+    check_manifest_name(path)
     parts = split.to_dict() if split is not None else {}
     part_of = {case_id: part for part, case_ids in parts.items() for case_id in case_ids}
     folder = path.absolute().parent
@@ -59,6 +58,16 @@ def write_manifest(
     ]
     text = "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in kept)
     (write_private_text if keep_names else write_text)(path, text)
+
+
+def check_manifest_name(path: Path) -> None:
+    """Make sure that a manifest will be known as one.
+
+    Raises:
+        ValueError: If its suffix is another one.
+    """
+    if path.suffix.lower() != SUFFIX:
+        raise ValueError(f"{path}: a manifest is recognised by its suffix. Call it NAME{SUFFIX}.")
 
 
 def _lines(record: Record, part: str | None, folder: Path) -> list[dict[str, Any]]:
