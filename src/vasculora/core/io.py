@@ -251,6 +251,8 @@ def _clear_read_errors(path: Path) -> Iterator[None]:
         with warnings.catch_warnings():
             # Between Pillow's warning and MAX_PIXELS an image is large, not suspicious.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            # Remarks on notes in a file's head that are left aside; the pixels are whole or fail.
+            warnings.simplefilter("ignore", UserWarning)
             yield
     except Image.DecompressionBombError as error:
         raise _too_large(path) from error

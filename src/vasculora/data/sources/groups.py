@@ -141,8 +141,8 @@ def _rows(path: Path) -> list[tuple[int, tuple[str, str]]]:
         return _checked_rows(path, reader)
     except csv.Error as error:
         raise ValueError(
-            f"{path}, line {reader.line_num}: cannot be read as a table ({error}). Save it anew as "
-            "CSV in UTF-8."
+            f"{path}, line {reader.line_num + 1}: cannot be read as a table ({error}). Save it "
+            "anew as CSV in UTF-8."
         ) from error
 
 

@@ -14,6 +14,7 @@ a patient's, or a DICOM file is not given a case and a group, every case gets a 
 was written here has pseudonyms already.
 """
 
+import codecs
 import json
 import os
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
+from vasculora.core.io import check_file
 from vasculora.core.types import Target
 from vasculora.data.sources.catalog import Case, Listing, without_suffix
 from vasculora.data.sources.dicom import (
@@ -30,7 +32,13 @@ from vasculora.data.sources.dicom import (
     dicom_stem,
     is_dicom_image,
 )
-from vasculora.data.sources.outlines import inner_name, parse_outline, parse_phrase, plain_name
+from vasculora.data.sources.outlines import (
+    check_letters,
+    inner_name,
+    parse_outline,
+    parse_phrase,
+    plain_name,
+)
 from vasculora.data.splits import Part
 
 SUFFIX = ".jsonl"
@@ -77,7 +85,10 @@ def read_manifest(path: Path) -> Listing:
         ValueError: If a line is wrong; says which.
     """
     images: _Images = {}
-    lines = path.read_bytes().decode("utf-8-sig", "surrogateescape").split("\n")
+    data = path.read_bytes()
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ValueError(f"{path}: is in UTF-16. Save it as UTF-8.")
+    lines = data.decode("utf-8-sig", "surrogateescape").split("\n")
     for number, line in enumerate(lines, start=1):
         if line.strip():
             where = f"{path}, line {number}"
@@ -176,6 +187,8 @@ def _said_of_image(entry: dict[str, Any], where: str) -> dict[str, Any]:
     group = said["group"]
     if group is not None and (not isinstance(group, str) or not group.strip()):
         raise ValueError(f"{where}: 'group' must be a text, got {group!r}. Put it in quotes.")
+    if group is not None:
+        check_letters(group, f"{where}: 'group'")
     return said
 
 
@@ -269,6 +282,9 @@ def _told(path: Path, frame: int | None) -> str:
 def _check_files(path: Path, cases: Sequence[Case]) -> None:
     files = [file for case in cases for file in _files(case)]
     missing = [file for file in files if not file.is_file()]
+    for file in missing:
+        if file.exists() or file.is_symlink():
+            check_file(file, "image file")
     if missing:
         raise FileNotFoundError(
             f"{path} names {len(missing)} files that are not there: "

@@ -52,13 +52,20 @@ def parse_phrase(value: Any, where: str) -> str:
             f"{where}: the name of what is annotated must be a text, got {value!r}. Write what is "
             'shown, as "blood vessel".'
         )
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"{where}: the name of what is annotated is not in UTF-8. Save the file as UTF-8."
-        ) from error
+    check_letters(value, f"{where}: the name of what is annotated")
     return value.strip()
+
+
+def check_letters(text: str, where: str) -> None:
+    """Make sure that a text holds whole letters only, so that it can be written again.
+
+    Raises:
+        ValueError: If it holds half a letter, or a byte of another encoding.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{where} is not in UTF-8. Save the file as UTF-8.") from error
 
 
 def plain_name(value: Any, where: str) -> str:
