@@ -1,14 +1,25 @@
-"""The commands below `vasculora data`: data sets are drawn and converted here."""
+"""The commands below `vasculora data`: data sets are drawn, converted and checked here."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from vasculora.cli.options import ConfigFile, Frames, GroupRegex, Set, files, given
-from vasculora.cli.render import Reporter
+from vasculora.cli.options import (
+    ConfigFile,
+    Fold,
+    Frames,
+    GroupRegex,
+    Model,
+    Phrase,
+    Set,
+    files,
+    given,
+    names,
+)
+from vasculora.cli.render import Reporter, make_console, render_json
 
-data_app = typer.Typer(no_args_is_help=True, help="Make and convert data sets.")
+data_app = typer.Typer(no_args_is_help=True, help="Make, convert and check data sets.")
 
 
 @data_app.command()
@@ -75,3 +86,67 @@ def import_(
         frames=None if frames is None else parse_frames(frames),
         report=Reporter(),
     )
+
+
+@data_app.command()
+def check(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="The data set; only read.")],
+    json: Annotated[
+        bool, typer.Option("--json", help="All of it as JSON, alone on standard output.")
+    ] = False,
+    sheet: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A picture of 16 cases with their outlines, NAME.png."),
+    ] = None,
+    model: Model = None,
+    grid: Annotated[
+        str | None, typer.Option(metavar="N,N", help="Further mask grids to measure ceilings for.")
+    ] = None,
+    image_size: Annotated[
+        str | None, typer.Option(metavar="N,N", help="Further image sizes, each with each grid.")
+    ] = None,
+    phrase: Phrase = None,
+    group_regex: GroupRegex = None,
+    fold: Fold = None,
+    config: ConfigFile = None,
+    set_: Set = None,
+) -> None:
+    """Look at every image before anything is learnt from it.
+
+    Counts, sizes, widths of vessels; files that cannot be used, masks that are
+    inverted, empty or filled, duplicates, and pictures of one moment on both
+    sides of the split; and the best Dice that a perfect model could reach.
+    Exits with 1 where something should stop a run.
+
+    [bold]Example[/bold]: vasculora data check angiograms --sheet angiograms.png
+    """
+    from vasculora.cli.exits import FAILED
+    from vasculora.core.config import load_config
+    from vasculora.recipes.check import CheckConfig
+    from vasculora.recipes.check import check as run
+    from vasculora.recipes.checking import draw, show, to_dict
+    from vasculora.recipes.run_folder import refuse_inside
+
+    values = {
+        "data.path": str(data),
+        "model": model,
+        "grids": names(grid),
+        "image_sizes": names(image_size),
+        "phrase": phrase,
+        "data.group_regex": group_regex,
+        "data.fold": fold,
+    }
+    settings = load_config(CheckConfig, *files(config), overrides=set_ or (), values=given(values))
+    if sheet is not None:
+        refuse_inside(data, sheet)
+    reporter = Reporter(out=make_console(stderr=True)) if json else Reporter()
+    found = run(settings, report=reporter)
+    if json:
+        render_json(to_dict(found))
+    else:
+        show(found, reporter)
+    if sheet is not None:
+        num = draw(found, sheet, seed=settings.seed)
+        reporter.note(f"{num} cases with the outlines of their masks: {sheet}")
+    if not found.ok:
+        raise typer.Exit(FAILED)
