@@ -197,3 +197,55 @@ def test_a_batch_without_masks_has_its_text_only():
     torch.testing.assert_close(
         terms.total().detach(), F.cross_entropy(output.text_logits, output.text_labels).detach()
     )
+
+
+BOX = (4, 0, 8, 16)
+"""A 9 x 18 image in the middle of the 16 pixels of `VIA`: cells 2 to 5 of 8."""
+
+
+def test_a_letterboxed_image_is_met_as_its_prediction():
+    output = random_output(2, 2)
+    batch = replace(random_batch([(9, 18)] * 2, 2), sizes=((9, 18),), boxes=(BOX,))
+    terms = objective(iou=1.0)(output, batch)
+    own = upsample_logits(output.mask_logits, via=VIA, size=(9, 18), box=BOX)
+    truth = torch.stack(batch.targets)
+    torch.testing.assert_close(terms.sums["bce"], bce_loss(own, truth).sum())
+    torch.testing.assert_close(terms.sums["dice"], dice_loss(own, truth).sum())
+    squashed = objective(iou=1.0)(output, replace(batch, boxes=()))
+    assert abs(float(terms.sums["bce"] - squashed.sums["bce"])) > 1e-3
+    expected = [
+        dice(count((logits > 0).numpy(), one.bool().numpy()))
+        for logits, one in zip(own, truth, strict=True)
+    ]
+    assert terms.dice == pytest.approx(sum(expected), abs=1e-6)
+
+
+def test_a_coarse_truth_is_met_in_the_cells_of_its_box_alone():
+    output = random_output(1, 2)
+    output.mask_logits.requires_grad_()
+    batch = replace(random_batch([(4, 8)], 2), sizes=((90, 180),), boxes=(BOX,))
+    terms = objective(text=0.0)(output, batch)
+    inside = output.mask_logits[:, 2:6]
+    torch.testing.assert_close(terms.sums["bce"], bce_loss(inside, batch.targets[0][None]).sum())
+    terms.total().backward()
+    grad = output.mask_logits.grad[0]
+    assert (grad[2:6] != 0).all()
+    assert (grad[:2] == 0).all()
+    assert (grad[6:] == 0).all()
+
+
+def test_images_with_and_without_borders_share_a_batch():
+    output = random_output(2, 2)
+    batch = replace(
+        random_batch([(9, 18), (9, 18)], 2),
+        sizes=((9, 18), (9, 18)),
+        image_index=torch.tensor([0, 1]),
+        boxes=(BOX, (0, 0, VIA, VIA)),
+    )
+    terms = objective()(output, batch)
+    logits = [
+        upsample_logits(output.mask_logits[i : i + 1], via=VIA, size=(9, 18), box=batch.boxes[i])
+        for i in range(2)
+    ]
+    expected = bce_loss(torch.cat(logits), torch.stack(batch.targets)).sum()
+    torch.testing.assert_close(terms.sums["bce"], expected)

@@ -343,3 +343,9 @@ def test_the_original_s_losses_are_met(golden):
     torch.testing.assert_close(parts["bce"], golden["loss_mask"], rtol=0, atol=1e-6)
     torch.testing.assert_close(parts["dice"], golden["loss_dice"], rtol=0, atol=1e-6)
     torch.testing.assert_close(terms.total(), golden["loss_mask"] + golden["loss_dice"])
+
+
+def test_letterboxed_images_are_refused():
+    batch = replace(make_batch([0]), boxes=((4, 0, 8, 16),))
+    with pytest.raises(ValueError, match="knows squashed images alone"):
+        objective()(make_output(logits_like(1, SIDE, SIDE)), batch)
