@@ -89,6 +89,7 @@ class Sample:
         image: RGB, 0 to 255.
         masks: True where the phrase of the same index is.
         phrases: One a mask.
+        lot: A random number drawn anew each time a case is taken, by which words are chosen.
     """
 
     case_id: str
@@ -96,6 +97,7 @@ class Sample:
     image: UInt8[np.ndarray, "h w 3"]
     masks: Bool[np.ndarray, "n h w"]
     phrases: tuple[str, ...]
+    lot: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

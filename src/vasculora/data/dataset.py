@@ -12,6 +12,7 @@ anew or kept changes how long it takes and nothing else.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -73,6 +74,7 @@ class VesselDataset(Dataset[Sample]):
         """Return a sample, augmented as the current epoch wants it."""
         index = range(len(self))[index]
         sample = self._decoded(index % len(self.records))
+        sample = replace(sample, lot=draw_lot(self.seed, self.epoch, index))
         if self.transform is None:
             return sample
         return self.transform(sample, np.random.default_rng((self.seed, self.epoch, index)))
@@ -96,6 +98,11 @@ class VesselDataset(Dataset[Sample]):
             masks=masks,
             phrases=_phrases(record, self.phrase),
         )
+
+
+def draw_lot(seed: int, epoch: int, index: int) -> int:
+    """Return a sample's random number, apart from those of its augmentation."""
+    return int(np.random.default_rng((seed, epoch, index, 1)).integers(2**32))
 
 
 def load_sample(record: Record, *, phrase: str, allow_empty: bool = False) -> Sample:

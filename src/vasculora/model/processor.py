@@ -7,6 +7,7 @@ before they come here.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -83,6 +84,15 @@ class ProcessorConfig(BaseModel):
     """Probability above which a pixel belongs to the mask."""
 
 
+@dataclass(frozen=True)
+class _Conversation:
+    """What is asked of one image: its index, phrases in order, and the lot of their questions."""
+
+    image: int
+    phrases: tuple[str, ...]
+    lot: int | None
+
+
 class Processor:
     """Turns samples into batches and outputs into predictions.
 
@@ -150,14 +160,13 @@ class Processor:
             ValueError: If a conversation is longer than `max_length` tokens.
         """
         counts = torch.tensor([len(sample.phrases) for sample in samples])
-        separate = self.config.turns == "separate"
         return self._assemble(
             case_ids=[sample.case_id for sample in samples],
             images=[sample.image for sample in samples],
             conversations=[
-                (index, phrases)
+                conversation
                 for index, sample in enumerate(samples)
-                for phrases in ([[p] for p in sample.phrases] if separate else [sample.phrases])
+                for conversation in self._conversations(index, sample)
             ],
             answered=True,
             image_index=torch.repeat_interleave(torch.arange(len(samples)), counts),
@@ -174,7 +183,7 @@ class Processor:
         return self._assemble(
             case_ids=case_ids,
             images=images,
-            conversations=[(index, [phrase]) for index, phrase in enumerate(phrases)],
+            conversations=[_Conversation(i, (phrase,), None) for i, phrase in enumerate(phrases)],
             answered=False,
             image_index=torch.zeros(0, dtype=torch.long),
             targets=(),
@@ -272,21 +281,30 @@ class Processor:
             return None
         return letterbox(size, side=self.config.sam_size, cells=self.config.mask_size)
 
+    def _conversations(self, index: int, sample: Sample) -> list[_Conversation]:
+        """Return what is asked of one sample: all in one conversation, or one a phrase."""
+        if self.config.turns == "joined":
+            return [_Conversation(index, sample.phrases, sample.lot)]
+        return [
+            _Conversation(index, (phrase,), sample.lot + turn)
+            for turn, phrase in enumerate(sample.phrases)
+        ]
+
     def _assemble(
         self,
         *,
         case_ids: Sequence[str],
         images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
-        conversations: Sequence[tuple[int, Sequence[str]]],
+        conversations: Sequence[_Conversation],
         answered: bool,
         image_index: Int[Tensor, " n"],
         targets: tuple[Float[Tensor, "_ _"], ...],
     ) -> Batch:
         seen = [self._images(image) for image in images]
-        shown = [seen[index] for index, _ in conversations]
+        shown = [seen[conversation.image] for conversation in conversations]
         texts = [
-            self._encode(case_ids[index], phrases, seen[index], answered=answered)
-            for index, phrases in conversations
+            self._encode(case_ids[said.image], said, seen[said.image], answered=answered)
+            for said in conversations
         ]
         input_ids = [torch.tensor(ids) for ids, _ in texts]
         labels = [torch.tensor(label) for _, label in texts]
@@ -306,12 +324,13 @@ class Processor:
         )
 
     def _encode(
-        self, case_id: str, phrases: Sequence[str], image: MllmImage, *, answered: bool
+        self, case_id: str, said: _Conversation, image: MllmImage, *, answered: bool
     ) -> tuple[list[int], list[int]]:
         """Return one conversation's token ids and labels; only answers are learnt."""
         input_ids = list(self._opening)
         labels = [IGNORED] * len(input_ids)
-        for turn in build_turns(phrases, self.prompt, image_block=self._block(image)):
+        block = self._block(image)
+        for turn in build_turns(said.phrases, self.prompt, image_block=block, lot=said.lot):
             prompt = self.tokenizer.encode(turn.prompt, add_special_tokens=False)
             answer = self.tokenizer.encode(turn.answer, add_special_tokens=False)
             answer = answer if answered else []

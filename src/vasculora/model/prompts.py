@@ -17,6 +17,30 @@ _SPECIAL = re.compile(r"\[SEG\]|</?\w+>|<\|\w+\|>")
 """What a tokenizer of any family takes for a mark of its own, not for words."""
 
 
+OFFICIAL = "official"
+OFFICIAL_QUESTIONS = (
+    "Can you segment the {phrase} in this image?",
+    "Please segment {phrase} in this image.",
+    "What is {phrase} in this image? Please respond with segmentation mask.",
+    "What is {phrase} in this image? Please output segmentation mask.",
+    "Can you segment the {phrase} in this image",
+    "Please segment {phrase} in this image",
+    "What is {phrase} in this image? Please respond with segmentation mask",
+    "What is {phrase} in this image? Please output segmentation mask",
+    "Could you provide a segmentation mask for the {phrase} in this image?",
+    "Please identify and segment the {phrase} in this image.",
+    "Where is the {phrase} in this picture? Please respond with a segmentation mask.",
+    "Can you highlight the {phrase} in this image with a segmentation mask?",
+    "Could you provide a segmentation mask for the {phrase} in this image",
+    "Please identify and segment the {phrase} in this image",
+    "Where is the {phrase} in this picture? Please respond with a segmentation mask",
+    "Can you highlight the {phrase} in this image with a segmentation mask",
+)
+"""What Sa2VA was taught to answer: the list of its referring segmentation data, in its order
+(`SEG_QUESTIONS` of projects/sa2va/datasets/common.py in bytedance/Sa2VA), half of them without the
+last mark, as people type."""
+
+
 class PromptConfig(BaseModel):
     """The words around a phrase."""
 
@@ -26,6 +50,9 @@ class PromptConfig(BaseModel):
     """What to segment where the data set names nothing itself."""
     question: str = "Please segment the {phrase}."
     """What is asked; `{phrase}` stands for the phrase."""
+    questions: tuple[str, ...] = ()
+    """More ways to ask, of which training draws one each time, `question` among them; `official`
+    stands for the list of the official training. Prediction asks `question` alone."""
     answer: str = "Sure, it is [SEG]."
     """What is trained on; it holds `[SEG]` once."""
     template: str = "qwen_chat"
@@ -33,14 +60,20 @@ class PromptConfig(BaseModel):
     system: str = ""
     """What stands before the first question, marks included: a base's own system turn."""
 
-    @field_validator("question")
+    @field_validator("questions", mode="before")
     @classmethod
-    def _asks_for_the_phrase(cls, question: str) -> str:
-        if "{phrase}" not in question:
-            raise ValueError(f"the question must hold {{phrase}}, got {question!r}")
-        if found := _SPECIAL.search(question):
-            raise ValueError(f"the question must not hold {found[0]}, got {question!r}")
-        return question
+    def _takes_a_list_by_its_name(cls, questions: object) -> object:
+        return OFFICIAL_QUESTIONS if questions == OFFICIAL else questions
+
+    @field_validator("question", "questions")
+    @classmethod
+    def _asks_for_the_phrase(cls, asked: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        for question in (asked,) if isinstance(asked, str) else asked:
+            if "{phrase}" not in question:
+                raise ValueError(f"the question must hold {{phrase}}, got {question!r}")
+            if found := _SPECIAL.search(question):
+                raise ValueError(f"the question must not hold {found[0]}, got {question!r}")
+        return asked
 
     @field_validator("answer")
     @classmethod
@@ -82,21 +115,27 @@ class Turn:
     answer: str
 
 
-def build_turns(phrases: Sequence[str], config: PromptConfig, *, image_block: str) -> list[Turn]:
+def build_turns(
+    phrases: Sequence[str], config: PromptConfig, *, image_block: str, lot: int | None = None
+) -> list[Turn]:
     """Return one turn a phrase, the image standing in the first.
 
     Args:
         phrases: What to segment, in order.
         config: The words around each phrase.
         image_block: The text whose tokens the image's features replace.
+        lot: A random number that chooses among the ways to ask, for each phrase another; None asks
+            `question`, as in use.
 
     Raises:
         ValueError: If a phrase is empty or holds a special token.
     """
     template = TEMPLATES[config.template]
+    others = () if lot is None else config.questions
+    ways = tuple(dict.fromkeys((config.question, *others)))
     turns = []
     for index, phrase in enumerate(phrases):
-        question = config.question.replace("{phrase}", _clean(phrase))
+        question = ways[((lot or 0) + index) % len(ways)].replace("{phrase}", _clean(phrase))
         first = (config.system, f"{image_block}\n")
         before, within = first if index == 0 else (template.separator, "")
         prompt = before + template.turn.replace("{input}", within + question)
@@ -126,7 +165,7 @@ def build_chat(
 
 def _clean(phrase: str) -> str:
     """Return the phrase as it is asked for: no outer blanks, no trailing full stop."""
-    text = phrase.strip().removesuffix(".")
+    text = phrase.strip().removesuffix(".").removesuffix("。")
     if not text:
         raise ValueError(
             "the phrase is empty. Say what to segment, such as --phrase 'blood vessel'."

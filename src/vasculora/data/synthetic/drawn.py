@@ -1,11 +1,13 @@
 """Drawn cases as an endless data set: every epoch draws new ones."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from torch.utils.data import Dataset
 
 from vasculora.core.types import Sample
+from vasculora.data.dataset import draw_lot
 from vasculora.data.synthetic.shapes import draw_shapes
 from vasculora.data.synthetic.styles import PRETRAINING_STYLES, draw_case
 
@@ -50,7 +52,10 @@ class DrawnDataset(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         """Return one drawn case."""
-        rng = np.random.default_rng([self._seed, self._epoch, index])
+        sample = self._draw(index, np.random.default_rng([self._seed, self._epoch, index]))
+        return replace(sample, lot=draw_lot(self._seed, self._epoch, index))
+
+    def _draw(self, index: int, rng: np.random.Generator) -> Sample:
         case_id = f"{self._epoch:04d}-{index:05d}"
         if rng.random() < self._shapes_share:
             return self._thin(draw_shapes(size=self._size, rng=rng, case_id=case_id), rng)
