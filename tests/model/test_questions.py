@@ -8,6 +8,7 @@ import torch
 from pydantic import ValidationError
 from tests.conftest import FAMILY_CONFIGS, TINY, draw
 
+from vasculora.core.config import load_config
 from vasculora.data.dataset import draw_lot
 from vasculora.data.synthetic.styles import all_phrases
 from vasculora.model.base import find_folder
@@ -76,6 +77,8 @@ def test_the_official_list_is_known_by_its_name():
     assert config.questions == OFFICIAL_QUESTIONS
     assert len(set(OFFICIAL_QUESTIONS)) == 16
     assert PromptConfig.model_validate_json(config.model_dump_json()) == config
+    for questions in ("official", list(OFFICIAL_QUESTIONS)):
+        assert load_config(PromptConfig, values={"questions": questions}) == config
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,9 @@ class PromptConfig(BaseModel):
     @field_validator("questions", mode="before")
     @classmethod
     def _takes_a_list_by_its_name(cls, questions: object) -> object:
-        return OFFICIAL_QUESTIONS if questions == OFFICIAL else questions
+        if questions == OFFICIAL:
+            return OFFICIAL_QUESTIONS
+        return tuple(questions) if isinstance(questions, list) else questions  # JSON has no tuples
 
     @field_validator("question", "questions")
     @classmethod

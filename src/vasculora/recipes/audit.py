@@ -29,6 +29,7 @@ from vasculora.model.lora import groups_of
 from vasculora.model.modes import in_mode
 from vasculora.model.pretrained import OpenedModel
 from vasculora.recipes.config import FinetuneConfig
+from vasculora.recipes.modality import settle_modality
 from vasculora.recipes.run_folder import AUDIT_NAME, read_data, refuse_inside
 from vasculora.recipes.setup import build_trainer, open_base, samples_of, tell_attached
 from vasculora.recipes.split import Looks, choose_split
@@ -65,11 +66,12 @@ def _audit(config: FinetuneConfig, report: Report) -> AuditReport:
     accelerator = build_accelerator(pick_device(config.gpu))
     opened = open_base(config, accelerator.device, report)
     phrase = opened.memory.prompt.phrase
-    looks = Looks()
+    looks = Looks(leaks=config.data.leaks)
     catalog = read_data(config.data, phrase=phrase, report=report, on_sample=looks.take)
     split = choose_split(catalog, config.data, looks, seed=config.seed, report=report)
     records = select(catalog.records, split, "train")
     config, opened = settle_target(config, opened, records, report)
+    config = settle_modality(config, records, phrase=phrase, report=report)
     train_data = samples_of(config, opened, records, augment=config.data.augment, cut=True)
     try:
         trainer, loader = build_trainer(config, opened, train_data, accelerator)

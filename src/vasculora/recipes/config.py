@@ -52,7 +52,11 @@ class DataConfig(BaseModel):
     """What to do where nearly the same image is in two parts of the split: end the run with exit
     code 2, only say so, or not look."""
     augment: Literal["none", "light", "strong"] = "light"
-    """How far training images are varied."""
+    """How far training images are varied: `light` turns, shifts and mirrors them and changes grey
+    levels; `strong` goes further, bends them and varies their light."""
+    modality: Literal["auto", "xray", "fundus", "octa"] = "auto"
+    """Kind of picture whose light `strong` varies; `auto` looks at the training images and says
+    what it took."""
     allow_empty: bool = False
     """Accept masks without a single pixel."""
     cache_gb: float = Field(default=3.0, ge=0)
@@ -65,6 +69,15 @@ class DataConfig(BaseModel):
         if fold is not None:
             read_fold(fold)
         return fold
+
+    @model_validator(mode="after")
+    def _says_modality_where_it_counts(self) -> "DataConfig":
+        if self.modality != "auto" and self.augment != "strong":
+            raise ValueError(
+                f"modality {self.modality!r} only says how augment 'strong' varies light, but "
+                f"augment is {self.augment!r}. Set augment to strong, or leave modality out."
+            )
+        return self
 
     @model_validator(mode="after")
     def _splits_in_one_way(self) -> "DataConfig":

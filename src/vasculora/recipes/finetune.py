@@ -41,6 +41,7 @@ from vasculora.model.pretrained import ADAPTER_NAME, OpenedModel
 from vasculora.recipes.audit import audit_first_batch, show, show_table
 from vasculora.recipes.config import FinetuneConfig, Provenance
 from vasculora.recipes.evaluate import score
+from vasculora.recipes.modality import settle_modality
 from vasculora.recipes.pictures import draw_run
 from vasculora.recipes.run_folder import (
     AUDIT_NAME,
@@ -136,7 +137,7 @@ def _prepare(
     """Open model and data, and write down what the run is."""
     config = settled_before(out, config) if resume else config
     opened = open_base(config, accelerator.device, report)
-    looks = Looks()
+    looks = Looks(leaks=config.data.leaks)
     catalog = read_data(
         config.data,
         phrase=opened.memory.prompt.phrase,
@@ -156,6 +157,8 @@ def _prepare(
         split = choose_split(catalog, config.data, looks, seed=config.seed, report=report)
         learnt = select(catalog.records, split, "train")
         config, opened = settle_target(config, opened, learnt, report)
+        phrase = opened.memory.prompt.phrase
+        config = settle_modality(config, learnt, phrase=phrase, report=report)
         write_settings(out, config, catalog, split)
 
     def samples(part: Part, augment: str) -> VesselDataset:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from vasculora.core.config import dump_config, load_config
-from vasculora.core.io import read_image, read_json, write_json, write_text
+from vasculora.core.io import read_image, read_json, read_mask_image, write_json, write_text
 from vasculora.core.report import Report
 from vasculora.core.types import Record, Sample
 from vasculora.data.dataset import check_records
@@ -211,14 +211,18 @@ def fingerprint(records: tuple[Record, ...]) -> str:
         digest.update(record.case_id.encode("utf-8", "surrogateescape"))
         if record.frame is None:
             digest.update(record.image_path.read_bytes())
-        else:  # a cine may be large, and each of its frames a record
+        else:  # a cine or stack may be large, and each of its frames a record
             digest.update(read_image(record.image_path, record.frame).tobytes())
         for target in record.targets:
             digest.update(f"{target.phrase} {target.polygons}".encode())
             if target.runs is not None or target.absent:
                 digest.update(f"{target.runs} {target.absent}".encode())
             if target.mask_path is not None:
-                digest.update(target.mask_path.read_bytes())
+                whole = record.frame is None or target.mask_path != record.image_path
+                mask = target.mask_path
+                digest.update(
+                    mask.read_bytes() if whole else read_mask_image(mask, record.frame).tobytes()
+                )
     return digest.hexdigest()[:16]
 
 
@@ -235,10 +239,13 @@ def write_settings(out: Path, config: FinetuneConfig, catalog: Catalog, split: S
 
 def settled_before(out: Path, config: FinetuneConfig) -> FinetuneConfig:
     """Return a resumed run's settings with what it settled itself where they leave it open."""
-    if config.target != "auto":
-        return config
     before = load_config(FinetuneConfig, out / CONFIG_NAME)
-    return config.model_copy(update={"target": before.target})
+    if config.target == "auto":
+        config = config.model_copy(update={"target": before.target})
+    if config.data.modality == "auto" and config.data.augment == before.data.augment:
+        data = config.data.model_copy(update={"modality": before.data.modality})
+        config = config.model_copy(update={"data": data})
+    return config
 
 
 def _without_path(config: FinetuneConfig) -> FinetuneConfig:

@@ -41,6 +41,9 @@ def open_base(config: FinetuneConfig, device: torch.device, report: Report) -> O
     report.note(f"Model: {opened.name}, {num_parameters:,} parameters, on {device}.")
     if processor.window is not None:
         report.note(f"Images larger than {processor.window} pixels are seen in windows of that.")
+    if prompt.questions:
+        num = len({prompt.question, *prompt.questions})
+        report.note(f"Training asks in {num} ways, use in one: {prompt.question}")
     return opened.with_settings(processor=processor, prompt=prompt)
 
 
@@ -87,7 +90,8 @@ def samples_of(
             windows.
         cache_share: Share of `data.cache_gb` that they may take, in [0, 1].
     """
-    transform = build_augment(augment)
+    modality = config.data.modality
+    transform = build_augment(augment, None if modality == "auto" else modality)
     window = opened.processor.config.window if cut else None
     if window is not None:
         transform = build_windows(
