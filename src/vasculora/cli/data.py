@@ -15,7 +15,7 @@ from vasculora.cli.options import (
     Set,
     files,
     given,
-    names,
+    numbers,
 )
 from vasculora.cli.render import Reporter, make_console, render_json
 
@@ -130,8 +130,8 @@ def check(
     values = {
         "data.path": str(data),
         "model": model,
-        "grids": names(grid),
-        "image_sizes": names(image_size),
+        "grids": numbers(grid),
+        "image_sizes": numbers(image_size),
         "phrase": phrase,
         "data.group_regex": group_regex,
         "data.fold": fold,

@@ -102,6 +102,18 @@ def names(listed: str | None) -> list[str] | None:
     return None if listed is None else [name.strip() for name in listed.split(",")]
 
 
+def numbers(listed: str | None) -> list[int] | None:
+    """Return the whole numbers in a list with commas.
+
+    Raises:
+        ValueError: If something else stands in it.
+    """
+    found = names(listed)
+    if found is not None and not all(name.isdecimal() for name in found):
+        raise ValueError(f"{listed!r}: expected whole numbers with commas, such as 128,256.")
+    return None if found is None else [int(name) for name in found]
+
+
 def files(config: Path | None) -> tuple[Path, ...]:
     """Return the file of settings, if one was named."""
     return () if config is None else (config,)
