@@ -190,3 +190,49 @@ def drawn_dir(tmp_path_factory):
     path = tmp_path_factory.mktemp("drawn")
     write_dataset(path / "set", style="xray", num=10, size=64, seed=3)
     return path / "set"
+
+
+@pytest.fixture(scope="session")
+def write_dicom():
+    """Write a DICOM file: pixels (t) h w (3), any element by its keyword; None takes one out."""
+    from pydicom import Dataset
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.encaps import encapsulate
+    from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+    def write(path, pixels, *, syntax=ExplicitVRLittleEndian, encoded=None, **elements):
+        pixels = np.asarray(pixels)
+        coloured = pixels.ndim > 2 and pixels.shape[-1] == 3
+        shape = pixels.shape[:-1] if coloured else pixels.shape
+        bits = pixels.dtype.itemsize * 8
+        ds = Dataset()
+        ds.file_meta = FileMetaDataset()
+        ds.file_meta.TransferSyntaxUID = syntax
+        ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.12.1"
+        ds.SOPInstanceUID = generate_uid(entropy_srcs=[str(path)])
+        ds.Modality, ds.PatientID = "XA", "P1"
+        ds.Rows, ds.Columns = shape[-2:]
+        ds.SamplesPerPixel = 3 if coloured else 1
+        if coloured:
+            ds.PlanarConfiguration = 0
+        ds.PhotometricInterpretation = "RGB" if coloured else "MONOCHROME2"
+        ds.BitsAllocated, ds.BitsStored, ds.HighBit = bits, bits, bits - 1
+        ds.PixelRepresentation = int(pixels.dtype.kind == "i")
+        if len(shape) > 2:
+            ds.NumberOfFrames = shape[0]
+        if encoded is None:
+            ds.PixelData = pixels.tobytes() + b"\0" * (pixels.nbytes % 2)
+            ds["PixelData"].VR = "OW" if bits > 8 else "OB"
+        else:
+            ds.PixelData = encapsulate(list(encoded))
+            ds["PixelData"].VR = "OB"
+        for name, value in elements.items():
+            if value is None:
+                delattr(ds, name)
+            else:
+                setattr(ds, name, value)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        ds.save_as(path, enforce_file_format=True)
+        return path
+
+    return write

@@ -6,7 +6,7 @@ A cine is never whole in memory. Frames count from 0, as pydicom counts them.
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -60,7 +60,7 @@ def frames_of(path: Path) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
 
     opened = open_image(path)
     _check_decoder(opened)
-    stored = iter_pixels(path, transfer_syntax_uid=opened.syntax)
+    stored = iter_pixels(path, **_options(opened))
     for frame in range(opened.header.num_frames):
         with clear_errors(path, f"frame {frame} of "):
             values = next(stored)
@@ -93,8 +93,18 @@ def _stored(opened: Opened, frame: int) -> np.ndarray:
         )
     _check_decoder(opened)
     with clear_errors(path, f"frame {frame} of "):
-        stored: np.ndarray = pixel_array(path, index=frame, transfer_syntax_uid=opened.syntax)
+        stored: np.ndarray = pixel_array(path, index=frame, **_options(opened))
     return _checked(opened, stored, frame)
+
+
+def _options(opened: Opened) -> dict[str, Any]:
+    """Return how pydicom shall decode a file.
+
+    Bits beyond those stored say the sign of a signed value and are made good; in others they are a
+    fault that must not be cut off in silence.
+    """
+    signed = int(opened.ds.PixelRepresentation) == 1
+    return {"transfer_syntax_uid": opened.syntax, "correct_unused_bits": signed}
 
 
 def _checked(opened: Opened, stored: np.ndarray, frame: int) -> np.ndarray:

@@ -169,8 +169,17 @@ def _open(path: Path) -> Opened:
 def _opened(path: Path, size: int, _time: int) -> Opened:
     """Return a file's elements, read once for all of its frames as long as it does not change."""
     from pydicom import dcmread
-    from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+    from pydicom.filereader import read_file_meta_info
+    from pydicom.uid import (
+        DeflatedExplicitVRLittleEndian,
+        ExplicitVRLittleEndian,
+        ImplicitVRLittleEndian,
+    )
 
+    with clear_errors(path):
+        meta = read_file_meta_info(path) if _has_magic(path) else {}
+    if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+        raise ValueError(f"{path}: is a zipped (deflated) DICOM file. Export it uncompressed.")
     with clear_errors(path):
         ds = dcmread(
             path, stop_before_pixels=True, specific_tags=list(_NEEDED), force=not _has_magic(path)
@@ -222,7 +231,9 @@ def _check_size(opened: Opened, size: int) -> None:
     with clear_errors(path):
         rows, columns, bits = int(ds.Rows), int(ds.Columns), int(ds.BitsAllocated)
         stored, kind = int(ds.BitsStored), str(ds.PhotometricInterpretation)
-        samples = int(ds.get("SamplesPerPixel") or 1)
+        samples, signed = int(ds.get("SamplesPerPixel") or 1), int(ds.PixelRepresentation)
+        if signed not in (0, 1):
+            raise ValueError(f"PixelRepresentation is {signed} instead of 0 or 1")
         if rows < 1 or columns < 1 or count < 1 or samples not in (1, 3):
             raise ValueError(f"{count} frames of {columns}x{rows} with {samples} values a pixel")
     if rows * columns > MAX_PIXELS:
@@ -246,7 +257,7 @@ def _check_size(opened: Opened, size: int) -> None:
         )
 
 
-# Uncompressed: implicit and explicit, big endian. A deflated file may be smaller than its pixels.
+# Uncompressed: implicit and explicit, big endian.
 _PLAIN = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
 
 

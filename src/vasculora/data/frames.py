@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from vasculora.core.dicom import frames_of
+from vasculora.core.dicom_file import is_dicom
 from vasculora.core.types import Record
 from vasculora.data.peak import find_peak
 
@@ -34,12 +35,12 @@ def parse_frames(text: str) -> Frames:
 
 
 def cines(records: Sequence[Record]) -> dict[Path, list[Record]]:
-    """Return the frames that can be chosen from, by file."""
+    """Return the frames of DICOM files that can be chosen from, by file."""
     found: dict[Path, list[Record]] = {}
     for record in records:
         if record.frame is not None and not record.targets:
             found.setdefault(record.image_path, []).append(record)
-    return found
+    return {path: own for path, own in found.items() if is_dicom(path)}
 
 
 def choose_frames(
@@ -61,14 +62,17 @@ def choose_frames(
     if frames == "all":
         return tuple(records)
     kept = set()
-    for path, own in cines(records).items():
+    files = cines(records)
+    for path, own in files.items():
         chosen = _peak(path, own) if frames == "peak" else _numbered(path, own, frames)
         kept.add((path, chosen.frame))
         on_cine(chosen)
     return tuple(
         record
         for record in records
-        if record.frame is None or record.targets or (record.image_path, record.frame) in kept
+        if record.targets
+        or record.image_path not in files
+        or (record.image_path, record.frame) in kept
     )
 
 
