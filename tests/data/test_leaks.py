@@ -113,7 +113,8 @@ def test_many_images_are_compared_in_blocks_without_a_gap(drawn, monkeypatch):
     images = drawn | {f"{name}'": alter(image, shift=(1, 2)) for name, image in drawn.items()}
     whole = find_near_duplicates(prints(images))
     assert named(whole) == {(name, f"{name}'") for name in drawn}
-    monkeypatch.setattr(leaks, "_BLOCK", 5)
+    monkeypatch.setattr(leaks, "_PAIRS", 5)
+    monkeypatch.setattr(leaks, "_MOST_COMPARED", 5 * len(images))
     assert find_near_duplicates(prints(images)) == whole
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from vasculora.core.io import read_image, read_json, write_image
 from vasculora.data.splits import split_by_group
+from vasculora.data.synthetic.styles import draw_case
 from vasculora.recipes.audit import audit
 from vasculora.recipes.config import DataConfig
 from vasculora.recipes.demo import DemoConfig
@@ -38,10 +39,19 @@ def split(data, recorder, *, seed=0, **settings):
 
 
 def split_as(config, *, seed, report):
-    looks = Looks()
+    looks = Looks(leaks=config.leaks)
     catalog = read_data(config, phrase="vessel", report=report, on_sample=looks.take)
     report.warnings.clear()  # that each image is its own group
     return choose_split(catalog, config, looks, seed=seed, report=report), catalog
+
+
+def test_no_fingerprint_is_kept_where_none_is_compared():
+    drawn = draw_case("xray", size=64, rng=np.random.default_rng(0), case_id="a")
+    for leaks, kept in (("refuse", True), ("warn", True), ("off", False)):
+        looks = Looks(leaks=leaks)
+        looks.take(drawn)
+        assert (drawn.case_id in looks.fingerprints) == kept
+        assert looks.foreground.keys() == {drawn.case_id}
 
 
 def divide(data, **parts):

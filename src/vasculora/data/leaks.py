@@ -38,7 +38,8 @@ _MOST_RIM = 0.75  # with less left than this leaves, the rim is taken for pictur
 _STEP = 32.0  # one step of the square's eight bits is 1/32 of a spread
 _NUM_FREQUENCIES = 16
 _MAX_DISTANCE = 104  # of 255 bits; neighbouring frames differ in 73 at most, others in 125 or so
-_BLOCK = 512
+_PAIRS = 64  # that are correlated together: larger blocks leave the processor's cache
+_MOST_COMPARED = 2**22  # hashes compared together, so that memory does not grow with the images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +104,7 @@ def find_near_duplicates(
     labels = None if parts is None else np.unique([parts[n] for n in names], return_inverse=True)[1]
     found = []
     near = _near(bits, labels)
-    while pairs := list(islice(near, _BLOCK)):
+    while pairs := list(islice(near, _PAIRS)):
         a, b = (np.stack([fingerprints[names[p[k]]].square for p in pairs]) for k in (0, 1))
         for (i, j), correlation in zip(pairs, _correlations(a, b), strict=True):
             if correlation >= least:
@@ -145,14 +146,15 @@ def _near(
     if not bits:
         return
     words = np.stack(bits)
-    for start in range(0, len(words), _BLOCK):
-        rows = words[start : start + _BLOCK]
+    num_rows = max(1, _MOST_COMPARED // len(words))
+    for start in range(0, len(words), num_rows):
+        rows = words[start : start + num_rows]
         apart = np.zeros((len(rows), len(words) - start), dtype=np.uint16)
         for word in range(words.shape[1]):
             apart += np.bitwise_count(rows[:, None, word] ^ words[None, start:, word])
         near = np.triu(apart <= _MAX_DISTANCE, k=1)
         if labels is not None:
-            near &= labels[start : start + _BLOCK, None] != labels[None, start:]
+            near &= labels[start : start + num_rows, None] != labels[None, start:]
         for i, j in np.argwhere(near):
             yield start + int(i), start + int(j)
 

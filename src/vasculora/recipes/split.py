@@ -8,6 +8,7 @@ has asked for it and is only told.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from vasculora.core.report import Report
 from vasculora.core.types import Record, Sample
@@ -33,16 +34,19 @@ class Looks:
 
     Attributes:
         foreground: Share of the image that any of its masks covers.
-        fingerprints: What an image is known by.
+        fingerprints: What an image is known by; about 9 KB each.
+        leaks: Whether near-duplicates are going to be looked for, as `data.leaks` says.
     """
 
+    leaks: Literal["refuse", "warn", "off"] = "refuse"
     foreground: dict[str, float] = field(default_factory=dict)
     fingerprints: dict[str, Fingerprint] = field(default_factory=dict)
 
     def take(self, sample: Sample) -> None:
         """Look at one image and remember what is needed of it."""
         self.foreground[sample.case_id] = float(sample.masks.any(axis=0).mean())
-        self.fingerprints[sample.case_id] = fingerprint(sample.image)
+        if self.leaks != "off":
+            self.fingerprints[sample.case_id] = fingerprint(sample.image)
 
 
 def choose_split(
@@ -173,9 +177,15 @@ def _cure(catalog: Catalog, pairs: Sequence[Pair], config: DataConfig) -> str:
 def _joined(records: Sequence[Record], pairs: Sequence[Pair]) -> list[tuple[str, str]]:
     """Return the images of the groups that pairs tie together, each with their common group."""
     own = {record.case_id: record.group for record in records}
-    joined = {group: group for group in own.values()}
+    above = {group: group for group in own.values()}
+
+    def head(group: str) -> str:
+        while above[group] != group:
+            above[group] = above[above[group]]  # so that no chain stays long
+            group = above[group]
+        return group
+
     for pair in pairs:
-        kept, given_up = joined[own[pair.a]], joined[own[pair.b]]
-        joined = {group: kept if to == given_up else to for group, to in joined.items()}
-    tied = {joined[own[case_id]] for pair in pairs for case_id in (pair.a, pair.b)}
-    return [(i, joined[group]) for i, group in own.items() if joined[group] in tied]
+        above[head(own[pair.b])] = head(own[pair.a])
+    tied = {head(own[pair.a]) for pair in pairs}
+    return [(i, head(group)) for i, group in own.items() if head(group) in tied]
