@@ -18,7 +18,7 @@ from scipy.signal import savgol_filter
 
 _SIDE = 256  # of a frame when it is looked at, in pixels
 _WIDEST = 13  # pixels of it: wider than the vessels
-_BLUR = 1.0
+_BLUR = 1.5
 _BLACK = 16.0  # greys: below this, noise would dominate the logarithm
 _FLOOR = 1.5  # of the median: what counts as noise
 _CELL = 4  # pixels a side of what is kept
