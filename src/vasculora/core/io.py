@@ -28,6 +28,7 @@ import numpy as np
 from jaxtyping import Bool, Integer, UInt8
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from vasculora.core.arrays import ARCHIVE_SUFFIX, read_archive_image, read_archive_mask
 from vasculora.core.dicom import read_dicom_frame
 from vasculora.core.dicom_file import is_dicom
 from vasculora.core.limits import MAX_PIXELS
@@ -166,19 +167,24 @@ def read_image(path: Path, frame: int | None = None) -> UInt8[np.ndarray, "h w 3
     """Return an image as RGB, 0 to 255, the right way up.
 
     Args:
-        path: The file, DICOM among them.
-        frame: Which picture of a DICOM file, from 0 on; None where it holds a single one.
+        path: The file, DICOM and NumPy archives among them.
+        frame: Which picture of a DICOM file or a stack, from 0 on; None where it holds a single
+            one.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it cannot be read or would have to be guessed at: names the file and the
             cure.
     """
+    if path.suffix.lower() == ARCHIVE_SUFFIX:
+        check_file(path, "archive")
+        return read_archive_image(path, frame)
     if path.suffix.lower() not in IMAGE_SUFFIXES and is_dicom(path):
         return read_dicom_frame(path, frame)
     if frame is not None:
         raise ValueError(
-            f"{path}: frame {frame} is asked for, but only DICOM files hold frames. Leave it out."
+            f"{path}: frame {frame} is asked for, but only DICOM files and NumPy archives hold "
+            "frames. Leave it out."
         )
     image = _decode(path)
     if _is_16_bit(image):
@@ -186,16 +192,23 @@ def read_image(path: Path, frame: int | None = None) -> UInt8[np.ndarray, "h w 3
     return np.array(_without_alpha(path, image).convert("RGB"))
 
 
-def read_mask_image(path: Path) -> Bool[np.ndarray, "h w"]:
+def read_mask_image(path: Path, frame: int | None = None) -> Bool[np.ndarray, "h w"]:
     """Return a mask: True where it is white.
 
     A mask of 0 and one other value (0/1, 0/255, 0/65535) is True above 0; any other is cut at 128,
     in the middle of a softened edge.
 
+    Args:
+        path: The file.
+        frame: Which picture it belongs to; counts only where the file is a NumPy archive.
+
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it cannot be read or is no mask: names the file and the cure.
     """
+    if path.suffix.lower() == ARCHIVE_SUFFIX:
+        check_file(path, "archive")
+        return read_archive_mask(path, frame)
     image = _decode(path)
     values = np.asarray(image) if _is_16_bit(image) else _one_channel(path, image)
     found = np.unique(values)

@@ -68,7 +68,7 @@ class Record:
         image_path: The image file.
         targets: What is annotated in it; none where the image is not annotated.
         fov_path: A file that is white where the case is scored; None for all of it.
-        frame: Which picture of a DICOM file, from 0 on; None where the file is one picture.
+        frame: Which picture of a DICOM file or a stack, from 0 on; None where the file is one.
     """
 
     case_id: str

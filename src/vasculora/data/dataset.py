@@ -230,7 +230,7 @@ def _mask(
     height, width = image.shape[:2]
     if target.mask_path is None:
         return _drawn(record.case_id, target, height=height, width=width)
-    mask = read_mask_image(target.mask_path)
+    mask = read_mask_image(target.mask_path, record.frame)
     if mask.shape != (height, width):
         cure = "Rotate or re-export" if mask.shape == (width, height) else "Re-export"
         raise ValueError(

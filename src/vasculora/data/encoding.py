@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from vasculora.core.arrays import ARCHIVE_SUFFIX
+
 _NAMES = {
     "1": "1 bit",
     "L": "8 bit grey",
@@ -27,6 +29,8 @@ def image_encoding(path: Path, frame: int | None = None) -> str:
         path: The file.
         frame: Which picture of a DICOM file; None where the file is one picture.
     """
+    if path.suffix.lower() == ARCHIVE_SUFFIX:
+        return "NumPy archive"
     if frame is not None:
         return "DICOM"
     try:

@@ -116,16 +116,20 @@ def _write_case(record: Record, folder: Path) -> Record:
         fov_path = folder / "fov" / name
         write_image(fov_path, read_mask_image(record.fov_path).astype(np.uint8) * 255)
     targets = tuple(
-        _write_target(target, folder / "masks" / f"{record.case_id}{f'_{k}' if k else ''}.png")
+        _write_target(
+            target,
+            record.frame,
+            folder / "masks" / f"{record.case_id}{f'_{k}' if k else ''}.png",
+        )
         for k, target in enumerate(record.targets)
     )
     return replace(record, image_path=image_path, targets=targets, fov_path=fov_path, frame=None)
 
 
-def _write_target(target: Target, path: Path) -> Target:
+def _write_target(target: Target, frame: int | None, path: Path) -> Target:
     if target.mask_path is None:
         return target
-    write_image(path, read_mask_image(target.mask_path).astype(np.uint8) * 255)
+    write_image(path, read_mask_image(target.mask_path, frame).astype(np.uint8) * 255)
     return replace(target, mask_path=path)
 
 

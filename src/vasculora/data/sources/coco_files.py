@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from vasculora.core.arrays import ARCHIVE_SUFFIX
 from vasculora.data.splits import Part
 
 _PATTERNS = ("*.json", "annotations/*.json", "*/*.json", "*/annotations/*.json")
@@ -47,6 +48,8 @@ def is_coco_file(path: Path) -> bool:
 
 def find_annotation_files(data: Path) -> tuple[AnnotationFile, ...]:
     """Return the annotation files of a data set: one file given, or those in a folder."""
+    if data.is_file() and data.suffix.lower() == ARCHIVE_SUFFIX:
+        return ()
     if data.is_file():
         return (_annotation_file(data, data.parent, several=False),)
     paths: list[Path] = []

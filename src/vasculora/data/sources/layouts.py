@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from vasculora.core.arrays import ARCHIVE_SUFFIX
 from vasculora.core.io import check_file
 from vasculora.data.sources.arcade import looks_like_arcade, read_arcade
 from vasculora.data.sources.catalog import Listing
@@ -16,6 +17,7 @@ from vasculora.data.sources.coco import looks_like_coco, read_coco
 from vasculora.data.sources.coco_files import is_coco_file
 from vasculora.data.sources.dicom import is_dicom_image, looks_like_dicom, read_dicom
 from vasculora.data.sources.manifest import SUFFIX, looks_like_manifest, read_manifest
+from vasculora.data.sources.npz import looks_like_npz, read_npz
 from vasculora.data.sources.pairs import looks_like_pairs, read_pairs
 from vasculora.data.sources.published import PUBLISHED
 from vasculora.data.sources.rules import looks_like_set, read_set
@@ -96,8 +98,8 @@ def _sets_below(data: Path) -> dict[str, Layout]:
     return found
 
 
-LISTS = (".json", SUFFIX)
-"""Suffixes of files that list a data set; any other data is a folder, or a DICOM file."""
+LISTS = (".json", SUFFIX, ARCHIVE_SUFFIX)
+"""Suffixes of files that list or hold a data set; any other data is a folder, or a DICOM file."""
 
 DICOM = Layout(
     name="dicom",
@@ -149,6 +151,12 @@ SOURCES = (
         wanted="a JSON of images, annotations and categories, beside them or in annotations/",
         looks_like=looks_like_coco,
         read=read_coco,
+    ),
+    Layout(
+        name="npz",
+        wanted="NumPy archives of arrays such as image and mask, or imgs and gts",
+        looks_like=looks_like_npz,
+        read=read_npz,
     ),
     DICOM,
 )

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
+from vasculora.core.arrays import ARCHIVE_SUFFIX
 from vasculora.core.io import check_file
 from vasculora.core.types import Target
 from vasculora.data.sources.catalog import Case, Listing, without_suffix
@@ -30,6 +31,7 @@ from vasculora.data.sources.dicom import (
     dicom_case,
     dicom_file,
     dicom_stem,
+    frame_tag,
     is_dicom_image,
 )
 from vasculora.data.sources.outlines import (
@@ -224,6 +226,8 @@ def _case_name(image: _Image, above: str) -> str:
     """Return the name of an image's case: what the manifest says, else its path."""
     path, case = Path(image.name), image.said["case"]
     own = (path.relative_to(above) if path.is_absolute() else path).as_posix()
+    if path.suffix.lower() == ARCHIVE_SUFFIX:
+        own = f"{without_suffix(own)}{frame_tag(image.frame)}{path.suffix}"
     # The suffix is taken off again when the case is named.
     return own if case is None else case + (path.suffix or ".png")
 
@@ -235,10 +239,10 @@ def _checked_picture(case: Case, image: _Image) -> Case:
         ValueError: If a DICOM file has no such frame, or another file is said to have one.
     """
     if not is_dicom_image(case.image_path):
-        if image.frame is not None:
+        if image.frame is not None and case.image_path.suffix.lower() != ARCHIVE_SUFFIX:
             raise ValueError(
-                f"{image.where}: frame {image.frame} of '{image.name}', but only DICOM files have "
-                'frames. Leave "frame" out.'
+                f"{image.where}: frame {image.frame} of '{image.name}', but only DICOM files and "
+                'NumPy archives have frames. Leave "frame" out.'
             )
         return case
     own = without_suffix(case.file_name) if image.said["case"] else dicom_stem(case.file_name)
