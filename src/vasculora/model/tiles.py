@@ -39,7 +39,7 @@ def cut_windows(size: tuple[int, int], *, window: int | None, overlap: float) ->
     if window is None:
         return [(slice(0, height), slice(0, width))]
     return [
-        (slice(top, min(top + window, height)), slice(left, min(left + window, width)))
+        (slice(top, top + window), slice(left, left + window))
         for top in _starts(height, window, overlap)
         for left in _starts(width, window, overlap)
     ]
