@@ -29,7 +29,7 @@ def settled(path, recorder, **data):
 def test_the_kind_is_seen_in_the_images_and_said(style, drawn, recorder):
     assert settled(drawn / style, recorder, augment="strong") == style
     (note,) = recorder.notes
-    assert note.startswith("Augmentation: light is varied as ")
+    assert note.startswith("Augmentation: the images look like ")
     assert f"data.modality={'|'.join(kind for kind in STYLES if kind != style)}" in note
 
 

@@ -54,6 +54,13 @@ def test_an_outline_lies_round_the_mask_and_leaves_the_vessel_to_be_seen() -> No
     assert (image == 90).all()
 
 
+def test_a_thin_vessel_of_a_large_image_is_outlined_without_gaps() -> None:
+    rows, columns = np.mgrid[:1200, :1200]
+    mask = np.abs(rows - 300 - columns / 3) < 1.5  # a pixel of the page is three of the image
+    shown = outlined(plain(1200, 1200, 90), mask)
+    assert (shown == HIT).all(axis=2).any(axis=0).all()
+
+
 def test_fitting_keeps_the_shape() -> None:
     assert fit(plain(2336, 3504, 0)).shape == (round(TILE * 2 / 3), TILE, 3)
     assert fit(plain(1, 5000, 0)).shape == (1, TILE, 3)

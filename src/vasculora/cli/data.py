@@ -89,6 +89,48 @@ def import_(
 
 
 @data_app.command()
+def preview(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="The data set; only read.")],
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="The picture, NAME.png; an older one is replaced.")
+    ] = Path("preview.png"),
+    augment: Annotated[
+        str | None,
+        typer.Option(help="How far images are varied: none, light or strong. \\[default: strong]"),
+    ] = None,
+    modality: Annotated[
+        str | None,
+        typer.Option(help="Whose light is varied: xray, fundus or octa. \\[default: looks]"),
+    ] = None,
+    num: Annotated[int | None, typer.Option(help="Number of samples. \\[default: 16]")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="The same seed shows the same samples. \\[default: 0]")
+    ] = None,
+    phrase: Phrase = None,
+) -> None:
+    """Show what a run would learn from: augmented samples on one picture.
+
+    Each with the outline of one of its masks, and under it the phrase that
+    is asked.
+
+    [bold]Example[/bold]: vasculora data preview angiograms --augment strong --out look.png
+    """
+    from vasculora.core.config import load_config
+    from vasculora.recipes.preview import PreviewConfig
+    from vasculora.recipes.preview import preview as run
+
+    values = {
+        "data": str(data),
+        "augment": augment,
+        "modality": modality,
+        "num": num,
+        "seed": seed,
+        "phrase": phrase,
+    }
+    run(load_config(PreviewConfig, values=given(values)), out, report=Reporter())
+
+
+@data_app.command()
 def check(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="The data set; only read.")],
     json: Annotated[

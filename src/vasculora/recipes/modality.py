@@ -37,14 +37,23 @@ def settle_modality(
     data = config.data
     if data.modality != "auto" or not knows_modality(data.augment):
         return config
-    found = look(records, phrase=phrase, report=report)
+    found = look(records, phrase=phrase, setting="--set data.modality=", report=report)
     if found is None:
         return config
     return config.model_copy(update={"data": data.model_copy(update={"modality": found})})
 
 
-def look(records: Sequence[Record], *, phrase: str, report: Report) -> Modality | None:
-    """Return what kind of picture a few of the cases are, and say so; None where none tells."""
+def look(
+    records: Sequence[Record], *, phrase: str, setting: str, report: Report
+) -> Modality | None:
+    """Return what kind of picture a few of the cases are, and say so; None where none tells.
+
+    Args:
+        records: The cases; a few are opened, evenly spread.
+        phrase: Name of targets for which the data set has none.
+        setting: What a user types to say otherwise, up to the kind.
+        report: Where it is said.
+    """
     num = min(_MOST_LOOKED_AT, len(records))
     spread = np.linspace(0, len(records) - 1, num).round().astype(int).tolist()
     found = guess_modality(
@@ -53,12 +62,12 @@ def look(records: Sequence[Record], *, phrase: str, report: Report) -> Modality 
     if found is None:
         report.note(
             "Augmentation: the images do not tell whether they are X-ray, fundus or OCTA, so their "
-            f"light is left as it is. Say it with --set data.modality={'|'.join(MODALITIES)}."
+            f"light is left as it is. Say it with {setting}{'|'.join(MODALITIES)}."
         )
     else:
         others = "|".join(kind for kind in MODALITIES if kind != found)
         report.note(
-            f"Augmentation: light is varied as {WORDS[found]} know it, which the images look like. "
-            f"If they are not: --set data.modality={others}."
+            f"Augmentation: the images look like {WORDS[found]}, and their light is varied as such "
+            f"(if they are not: {setting}{others})."
         )
     return found

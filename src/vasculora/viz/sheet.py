@@ -70,7 +70,9 @@ def outlined(
     soft = Image.fromarray(mask.view(np.uint8) * np.uint8(255)).resize(
         size, Image.Resampling.BILINEAR
     )
-    inside = np.pad(np.asarray(soft) >= 128, 1, mode="edge")
+    # a vessel thinner than a pixel of the page is still to be seen whole
+    least = 128 if shown.shape[0] >= mask.shape[0] else 50
+    inside = np.pad(np.asarray(soft) >= least, 1, mode="edge")
     core = inside[1:-1, 1:-1]
     beside = inside[:-2, 1:-1] | inside[2:, 1:-1] | inside[1:-1, :-2] | inside[1:-1, 2:]
     # outside the mask, so that a thin vessel is not painted over
