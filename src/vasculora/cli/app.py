@@ -237,7 +237,10 @@ def inspect(
 def evaluate(
     model: ModelArgument,
     data: Annotated[
-        Path, typer.Option(metavar="DATA", help="Folder of images and masks; only read.")
+        Path,
+        typer.Option(
+            metavar="DATA", help="Folder of images and masks, or a file that lists them; only read."
+        ),
     ],
     out: Annotated[Path, typer.Option(metavar="OUT", help="Folder for evaluation.json.")],
     split: Annotated[str | None, typer.Option(help="train, val, test or all.")] = None,

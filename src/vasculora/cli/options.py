@@ -70,7 +70,10 @@ Window = Annotated[
     ),
 ]
 Data = Annotated[
-    Path | None, typer.Option(metavar="DATA", help="Folder of images and masks; only read.")
+    Path | None,
+    typer.Option(
+        metavar="DATA", help="Folder of images and masks, or a file that lists them; only read."
+    ),
 ]
 LearningRate = Annotated[
     float | None,

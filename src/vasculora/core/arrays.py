@@ -132,8 +132,8 @@ def _one_of(path: Path, names: list[str], keys: tuple[str, ...]) -> str | None:
     return found[0] if found else None
 
 
-def _head(file: zipfile.ZipExtFile) -> tuple[tuple[int, ...], "np.dtype[Any]"]:
-    """Return the shape and kind of an array from its head alone."""
+def _head(file: Any) -> tuple[tuple[int, ...], "np.dtype[Any]"]:
+    """Return the shape and kind of an array in an open file from its head alone."""
     readers = {
         (1, 0): np.lib.format.read_array_header_1_0,
         (2, 0): np.lib.format.read_array_header_2_0,

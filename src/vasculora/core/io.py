@@ -42,8 +42,17 @@ MAX_BYTES = 2 * 2**30
 _MAX_GREY_SHARE = 0.05
 _PLAIN_MODES = ("1", "L", "P", "RGB", "LA", "PA", "RGBA", "YCbCr")
 # Pillow's decoders raise all of these on a damaged file.
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, TypeError)
-_UNREADABLE += (LookupError, ArithmeticError)
+_UNREADABLE = (
+    ArithmeticError,
+    EOFError,
+    LookupError,
+    OSError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
 
 
 def write_bytes(path: Path, data: bytes, *, flush: bool = False, mode: int = 0o666) -> None:

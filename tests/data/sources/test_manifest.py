@@ -206,7 +206,7 @@ def test_another_encoding_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="line 1: the name of what is annotated is not in UTF-8"):
         read_source(path)
     path.write_bytes(line.encode("utf-16"))
-    with pytest.raises(ValueError, match="is in UTF-16. Save it as UTF-8"):
+    with pytest.raises(ValueError, match=r"is in UTF-16\. Save it as UTF-8"):
         read_source(path)
 
 

@@ -129,10 +129,11 @@ def test_stare_must_be_unpacked(tmp_path: Path) -> None:
 
 
 def test_hrf(tmp_path: Path) -> None:
-    for name in ("01_dr", "02_g"):
-        save(tmp_path, f"images/{name}.JPG")
+    # Healthy eyes came from another camera: their suffix is in small letters.
+    for name, suffix in (("01_dr", "JPG"), ("01_h", "jpg"), ("02_g", "JPG")):
+        save(tmp_path, f"images/{name}.{suffix}")
         save(tmp_path, f"manual1/{name}.tif", f"mask/{name}_mask.tif", mask=True)
-    catalog = read(tmp_path, "hrf", "01_dr", "02_g")
+    catalog = read(tmp_path, "hrf", "01_dr", "01_h", "02_g")
     assert all(record.fov_path is not None for record in catalog.records)
 
 
@@ -280,6 +281,19 @@ def test_real_sets(
     assert (len(records), len(set(groups(records)))) == (num_images, num_groups)
     shares = [load_sample(record, phrase="x").masks.mean() for record in records]
     assert 100 * np.mean(shares) == pytest.approx(percent, abs=0.006)
+
+
+@pytest.mark.parametrize(
+    ("folder", "told"),
+    [
+        ("octa500_3m", r"holds 2 data sets: OCTA-500/ \(octa500\), official_layout_sample_10301/"),
+        ("arcade", r"holds 2 data sets: stenosis/ \(arcade\), syntax/ \(arcade\)\. Choose one: "),
+        ("", r"holds \d data sets: .*chase_db1/ \(chase_db1\).*xa_dicom/ \(dicom\)"),
+    ],
+)
+def test_a_real_folder_of_several_sets_names_them(shared_dir: Path, folder: str, told: str) -> None:
+    with pytest.raises(FileNotFoundError, match=told):
+        read_source(shared_dir / "data" / folder)
 
 
 def test_real_octa_in_the_official_folders(shared_dir: Path) -> None:

@@ -38,6 +38,7 @@ class Layout:
         read: Returns what the folder holds.
         origin: Who made the set and where to ask for it; empty where a layout is a format.
         terms: Under which terms it is given out.
+        deep: Whether its files may lie in folders below, among which may be other data sets.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Layout:
     read: Callable[[Path], Listing]
     origin: str = ""
     terms: str = ""
+    deep: bool = False
 
 
 def find_layout(data: Path) -> Layout:
@@ -62,9 +64,9 @@ def find_layout(data: Path) -> Layout:
     if not data.is_dir():
         check_file(data, "file")
     layout = _recognised(data)
-    if layout is not None:
+    below = _sets_below(data) if layout is None or layout.deep else {}
+    if layout is not None and all(found is layout for found in below.values()):
         return layout
-    below = _sets_below(data)
     if below:
         many = f"{len(below)} data sets" if len(below) > 1 else "a data set"
         listed = ", ".join(f"{name}/ ({layout.name})" for name, layout in below.items())
@@ -90,7 +92,8 @@ def _recognised(data: Path) -> Layout | None:
 def _sets_below(data: Path) -> dict[str, Layout]:
     """Return the folders in a folder that are data sets, at most the first few."""
     found: dict[str, Layout] = {}
-    folders = sorted(path for path in data.iterdir() if path.is_dir() and path.name[0] != ".")
+    inner = data.iterdir() if data.is_dir() else ()
+    folders = sorted(path for path in inner if path.is_dir() and path.name[0] != ".")
     for folder in folders[:_MAX_FOLDERS]:
         layout = _recognised(folder)
         if layout is not None:
@@ -106,6 +109,7 @@ DICOM = Layout(
     wanted="DICOM files, in folders or alone",
     looks_like=looks_like_dicom,
     read=read_dicom,
+    deep=True,
 )
 
 SOURCES = (
@@ -157,6 +161,7 @@ SOURCES = (
         wanted="NumPy archives of arrays such as image and mask, or imgs and gts",
         looks_like=looks_like_npz,
         read=read_npz,
+        deep=True,
     ),
     DICOM,
 )
