@@ -36,6 +36,8 @@ from vasculora.recipes.target import RULES, TargetChoice, choose_target, fullest
 OFFICIAL = (256, 1024)
 """Mask grid and image side of the official checkpoints."""
 
+_LEAST, _MOST_PIXELS = 3, 8_000_000  # what ceilings are measured on: a minute or so at most
+
 
 class CheckConfig(BaseModel):
     """Settings of `vasculora data check`."""
@@ -55,7 +57,8 @@ class CheckConfig(BaseModel):
     image_sizes: tuple[int, ...] = ()
     """Further sides of SAM 2's input in pixels; each is measured with each of `grids`."""
     num_ceilings: int = Field(default=12, ge=0)
-    """Masks on which ceilings are measured, drawn by the seed; 0 measures none."""
+    """Masks on which ceilings are measured, drawn by the seed: fewer where images are large, but 3
+    at least; 0 measures none."""
     seed: int = 0
     """Seed of the split and of what is drawn."""
 
@@ -201,15 +204,18 @@ def _ceilings(
     asked = product(config.grids or ((own[0],) if config.image_sizes else ()), sizes)
     pairs = tuple(dict.fromkeys((own, OFFICIAL, *asked)))
     chosen = _drawn(records, config.num_ceilings, config.seed)
+    num_pixels = 0
     scores: dict[tuple[tuple[int, int], TargetRule], list[Ceiling]] = {
         (pair, rule): [] for pair in pairs for rule in RULES
     }
     with report.progress(len(chosen) * len(scores), "Measuring ceilings", "masks") as bar:
         for index, record in enumerate(chosen):
-            mask = _one_mask(record, phrase, index)
+            enough = index >= _LEAST and num_pixels >= _MOST_PIXELS
+            mask = None if enough else _one_mask(record, phrase, index)
             if mask is None:
                 bar.advance(len(scores))
                 continue
+            num_pixels += mask.size
             view = fullest_view(mask, processor)
             skeleton = skeleton_of(view)
             for (pair, rule), values in scores.items():

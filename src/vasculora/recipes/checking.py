@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool
 
 from vasculora.core.io import write_image
 from vasculora.core.report import Report
@@ -27,6 +26,7 @@ NUM_PICTURES = 16
 
 _COLUMNS = 4
 _NUM_KINDS = 3
+_OWN = "* the mask grid of {model}; 256 at image size 1024 is the official checkpoints'."
 _MODALITIES = {"xray": "X-ray angiogram", "fundus": "fundus photograph", "octa": "OCTA"}
 
 
@@ -51,7 +51,7 @@ def show(found: Check, report: Report) -> None:
             ("mask grid", "image size", "target", "Dice", "clDice"),
             _ceiling_rows(found),
         )
-        report.note(f"* {found.model}, the base that this was looked at for.")
+        report.note(_OWN.format(model=found.model))
     if found.choice is not None and found.choice.num_masks:
         report.note(found.choice.told())
     for level in ("error", "warning"):
@@ -63,7 +63,7 @@ def verdict(found: Check) -> str:
     """Return in a sentence whether a run may begin."""
     if found.ok:
         return "Nothing here stops a run."
-    return f"A run must not begin with these {_counted(len(found.errors), 'error')}. Mend them."
+    return f"{_counted(len(found.errors), 'error')} to mend before a run."
 
 
 def to_dict(found: Check) -> dict[str, object]:
@@ -138,8 +138,7 @@ def draw(found: Check, path: Path, *, seed: int) -> int:
     tiles = []
     for case_id in chosen:
         sample = load_sample(records[case_id], phrase=found.phrase, allow_empty=True)
-        union: Bool[np.ndarray, "h w"] = sample.masks.any(axis=0)
-        tiles.append(outlined(sample.image, union))
+        tiles.append(outlined(sample.image, np.logical_or.reduce(sample.masks)))
     captions = [_caption(known[i], found.part_of.get(i, ""), kinds.get(i, ())) for i in chosen]
     write_image(path, draw_sheet(tiles, captions, _COLUMNS))
     return len(chosen)
@@ -194,7 +193,8 @@ def _show_findings(found: Check, level: Level, report: Report) -> None:
     findings = [one for one in found.findings if one.level == level]
     if not findings:
         return
-    kinds = ", ".join(f"{n} {kind}" for kind, n in Counter(one.kind for one in findings).items())
+    counts = Counter(one.kind.replace("_", " ") for one in findings)
+    kinds = ", ".join(f"{num} {kind}" for kind, num in counts.items())
     lines = [f"  {_with_names(one, found.catalog.private_names)}" for one in findings[:NUM_SHOWN]]
     if len(findings) > NUM_SHOWN:
         lines.append(f"  ... and {len(findings) - NUM_SHOWN} more; --json lists all of them.")
@@ -232,7 +232,7 @@ def _case(case: CaseFacts, part_of: Mapping[str, str]) -> dict[str, object]:
 
 def _caption(case: CaseFacts, part: str, kinds: Sequence[str]) -> str:
     share = f"{case.foreground:.1%}" if case.masks else "not annotated"
-    odd = f" - look: {', '.join(kinds)}" if kinds else ""
+    odd = f" - look: {', '.join(kinds).replace('_', ' ')}" if kinds else ""
     return f"{case.case_id}{f' ({part})' if part else ''}  {share}{odd}"
 
 
