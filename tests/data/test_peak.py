@@ -1,3 +1,5 @@
+from functools import cache
+
 import numpy as np
 import pytest
 from scipy.ndimage import affine_transform, gaussian_filter
@@ -19,10 +21,11 @@ def moved(picture, *, stretch, shift):
     return affine_transform(picture, matrix, offset, order=1, mode="nearest")
 
 
+@cache
 def draw_cine(number):
     """A drawn cine and the frame whose vessels hold the most contrast."""
     rng = np.random.default_rng(number)
-    num_frames = int(rng.integers(16, 34))
+    num_frames = int(rng.integers(14, 26))
     peak = (0, num_frames - 1, int(rng.integers(1, num_frames)))[min(number % 4, 2)]
     root = (rng.uniform(0.2, 0.6) * SIZE, rng.uniform(0.1, 0.3) * SIZE)
     tree = grow_tree(
