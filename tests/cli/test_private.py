@@ -105,7 +105,7 @@ def test_a_run_and_its_use(tmp_path, cd, tiny_base):
     result = done("finetune", "--model", tiny_base, "--data", cd, "--out", out / "run", *TINY)
     assert "DICOM: names of files and patients are private" in result.output
     done("evaluate", out / "run", "--data", cd, "--out", out / "scores", "--split", "all")
-    done("audit", "--model", tiny_base, "--data", cd, "--out", out / "audit", *TINY[:4])
+    done("data", "preview", cd, "--num", 4, "--out", out / "preview.png")
     checked = call("data", "check", cd, "--json", "--sheet", out / "sheet.png")
     assert checked.exit_code in (0, 1), checked.output
     (out / "check.json").write_text(checked.stdout)
