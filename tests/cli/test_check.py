@@ -178,9 +178,9 @@ def test_the_screen_says_it_in_tables_and_the_sheet_is_written(data, tmp_path):
     result = call("data", "check", data, "--sheet", tmp_path / "sheet.png", "--grid", "32")
     text = result.stdout
     assert result.exit_code == 1
-    assert "1 error (1 inverted)" in result.stderr
-    assert "1 error to mend before a run." in text
-    assert "10 cases with the outlines" in text
+    assert "to mend before a run, 1:" in result.stderr
+    assert "1 thing to mend before a run." in text
+    assert "Sheet of 10 with the outlines" in text
     rows = [line.split()[:4] for line in text.splitlines() if " full " in line]
     assert ["128", "*", "256", "full"] in rows
     assert any(row[:3] == ["32", "256", "full"] for row in rows)

@@ -36,3 +36,5 @@ def test_an_image_is_told_by_its_kind(tmp_path):
     assert image_encoding(tmp_path / "a.jpg", 3) == "DICOM"
     (tmp_path / "a.xyz").write_bytes(b"no picture")
     assert image_encoding(tmp_path / "a.xyz") == "XYZ"
+    (tmp_path / "IM6").write_bytes(bytes(128) + b"DICM")
+    assert image_encoding(tmp_path / "IM6") == "DICOM"

@@ -189,6 +189,6 @@ def check(
         show(found, reporter)
     if sheet is not None:
         num = draw(found, sheet, seed=settings.seed)
-        reporter.note(f"{num} cases with the outlines of their masks: {sheet}")
+        reporter.note(f"Sheet of {num} with the outlines of their masks: {sheet}")
     if not found.ok:
         raise typer.Exit(FAILED)

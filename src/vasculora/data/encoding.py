@@ -37,7 +37,7 @@ def image_encoding(path: Path, frame: int | None = None) -> str:
         with Image.open(path) as image:
             return _kind(image)
     except UnidentifiedImageError:
-        return _suffix(path)
+        return "DICOM" if _is_dicom(path) else _suffix(path)
 
 
 def mask_encoding(path: Path) -> str:
@@ -63,6 +63,11 @@ def _grey(image: Image.Image) -> np.ndarray:
     if image.mode in ("1", "P", "PA", "RGBA", "RGB", "LA", "YCbCr"):
         return np.asarray(image.convert("L"))
     return np.asarray(image)
+
+
+def _is_dicom(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
 
 
 def _suffix(path: Path) -> str:

@@ -170,7 +170,7 @@ def _split(
 ) -> tuple[dict[str, str], list[Finding]]:
     """Return the part of each case in the split a run would make, or why it could make none."""
     if not catalog.records:
-        text = "not one case can be learnt from. Mend those below, or annotate some."
+        text = "no case is both annotated and usable, so there is nothing to learn from here."
         return {}, [Finding(level="error", kind="nothing", cases=(), text=text)]
     looks = Looks(foreground={case.case_id: case.foreground for case in found.cases})
     settings = config.data.model_copy(update={"leaks": "off"})  # looked for below, in all images

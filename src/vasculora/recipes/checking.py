@@ -25,6 +25,7 @@ NUM_PICTURES = 16
 """Cases on the sheet."""
 
 _COLUMNS = 4
+_HEADS = {"error": "to mend before a run,", "warning": "to look at once,"}
 _NUM_KINDS = 3
 _OWN = "* the mask grid of {model}; 256 at image size 1024 is the official checkpoints'."
 _MODALITIES = {"xray": "X-ray angiogram", "fundus": "fundus photograph", "octa": "OCTA"}
@@ -47,7 +48,7 @@ def show(found: Check, report: Report) -> None:
     if found.ceilings:
         num = len(found.ceilings[0].dice)
         report.table(
-            f"The best a perfect model could reach, mean (lowest) of {num} masks",
+            f"The best a perfect model could reach, mean (lowest) of {_counted(num, 'mask')}",
             ("mask grid", "image size", "target", "Dice", "clDice"),
             _ceiling_rows(found),
         )
@@ -63,7 +64,7 @@ def verdict(found: Check) -> str:
     """Return in a sentence whether a run may begin."""
     if found.ok:
         return "Nothing here stops a run."
-    return f"{_counted(len(found.errors), 'error')} to mend before a run."
+    return f"{_counted(len(found.errors), 'thing')} to mend before a run."
 
 
 def to_dict(found: Check) -> dict[str, object]:
@@ -159,23 +160,24 @@ def _overview(found: Check) -> list[tuple[str, str]]:
         "looks like": _tally(looks),
         "targets": f"{len(masks)}" + (f", {num_absent} of them absent" if num_absent else ""),
         "masks kept as": _tally(mask.encoding for mask in masks),
-        "foreground": f"{_mean(shares):.1%} in the mean, {min(shares, default=0):.1%} to "
-        f"{max(shares, default=0):.1%}",
-        "vessel width": f"{middle:.1f} pixels in the median, {low:.1f} to {high:.1f} for 90% of "
-        "the length",
+        "foreground": shares
+        and f"{_mean(shares):.1%} in the mean, {min(shares):.1%} to {max(shares):.1%}",
+        "vessel width": shares
+        and f"{middle:.1f} pixels in the median, {low:.1f} to {high:.1f} for 90% of the length",
         "groups": f"{len(groups)}, the largest of {_counted(max(groups.values()), 'image')}"
         if groups
         else "none",
         "split": ", ".join(f"{n} {part}" for part, n in Counter(found.part_of.values()).items())
         or "none",
     }
-    return [(name, text) for name, text in rows.items() if text]
+    return [(name, str(text)) for name, text in rows.items() if text]
 
 
 def _image_counts(found: Check) -> str:
     num_bare = sum(not case.masks for case in found.survey.cases)
     parts = [str(len(found.catalog.records))]
-    parts += [f"{num_bare} of them not annotated"] if num_bare else []
+    bare = "none" if num_bare == len(found.survey.cases) else f"{num_bare} of them not"
+    parts += [f"{bare} annotated"] if num_bare else []
     parts += [f"{len(found.survey.unusable)} cannot be used"] if found.survey.unusable else []
     return ", ".join(parts)
 
@@ -195,10 +197,11 @@ def _show_findings(found: Check, level: Level, report: Report) -> None:
         return
     counts = Counter(one.kind.replace("_", " ") for one in findings)
     kinds = ", ".join(f"{num} {kind}" for kind, num in counts.items())
+    told = f"{len(findings)} ({kinds})" if len(counts) > 1 else str(len(findings))
     lines = [f"  {_with_names(one, found.catalog.private_names)}" for one in findings[:NUM_SHOWN]]
     if len(findings) > NUM_SHOWN:
         lines.append(f"  ... and {len(findings) - NUM_SHOWN} more; --json lists all of them.")
-    report.warn("\n".join([f"{_counted(len(findings), level)} ({kinds}):", *lines]))
+    report.warn("\n".join([f"{_HEADS[level]} {told}:", *lines]))
 
 
 def _phrases(found: Check) -> dict[str, dict[str, float]]:
