@@ -23,22 +23,16 @@ OFFICIAL_QUESTIONS = (
     "Please segment {phrase} in this image.",
     "What is {phrase} in this image? Please respond with segmentation mask.",
     "What is {phrase} in this image? Please output segmentation mask.",
-    "Can you segment the {phrase} in this image",
-    "Please segment {phrase} in this image",
-    "What is {phrase} in this image? Please respond with segmentation mask",
-    "What is {phrase} in this image? Please output segmentation mask",
+    "What is {phrase} in this image? Please respond with segmentation mask?",
+    "What is {phrase} in this image? Please output segmentation mask?",
     "Could you provide a segmentation mask for the {phrase} in this image?",
     "Please identify and segment the {phrase} in this image.",
     "Where is the {phrase} in this picture? Please respond with a segmentation mask.",
     "Can you highlight the {phrase} in this image with a segmentation mask?",
-    "Could you provide a segmentation mask for the {phrase} in this image",
-    "Please identify and segment the {phrase} in this image",
-    "Where is the {phrase} in this picture? Please respond with a segmentation mask",
-    "Can you highlight the {phrase} in this image with a segmentation mask",
 )
-"""What Sa2VA was taught to answer: the list of its referring segmentation data, in its order
-(`SEG_QUESTIONS` of projects/sa2va/datasets/common.py in bytedance/Sa2VA), half of them without the
-last mark, as people type."""
+"""What Sa2VA was taught to answer, word for word: `SEG_QUESTIONS` of
+projects/sa2va/datasets/common.py in bytedance/Sa2VA, whose 16 entries hold these ten and repeat
+six of them."""
 
 
 class PromptConfig(BaseModel):

@@ -3,8 +3,9 @@
 Geometry, mirrored first and then moved and bent in one resampling, is given to image and masks by
 the same call, so the target cannot slip. What follows changes the image alone: light as its kind of
 picture knows it, then grey levels, sharpness and noise, then local contrast. Grey images are worked
-on in one channel and stay grey. Nearly everything is Pillow and lookup tables: `light` takes about 6 ms
-of one core for a 300 x 300 angiogram, `strong` 15 ms, less than a training step notices.
+on in one channel and stay grey. Nearly everything is Pillow and lookup tables: for a 300 x 300
+angiogram `light` takes about 6 ms of one core and `strong` 15 ms, less than a training step
+notices.
 """
 
 from collections.abc import Callable
