@@ -6,6 +6,7 @@ A set has two images, a and b. Each maker takes an empty folder, and returns wha
 import json
 import os
 import struct
+import zipfile
 import zlib
 from collections.abc import Callable
 from io import BytesIO
@@ -321,3 +322,64 @@ def bad_exif() -> bytes:
 
 def coloured() -> np.ndarray:
     return np.dstack([MASK, MASK * 0, MASK * 0])
+
+
+def dicom(pixels: np.ndarray = GREYS, *, syntax: str = "1.2.840.10008.1.2.1", **said: Any) -> bytes:
+    """Return a DICOM file of one grey picture; `said` changes its elements."""
+    bits = pixels.dtype.itemsize * 8
+    said = {"kind": "MONOCHROME2", "frames": 1, "rows": 48, "columns": 64, "bits": bits} | said
+    numbers = (said["rows"], said["columns"], said["bits"], said["bits"], said["bits"] - 1, 0)
+    places = (0x10, 0x11, 0x100, 0x101, 0x102, 0x103)
+    meta = element(0x2, 0x10, "UI", syntax)
+    return b"".join(
+        (
+            bytes(128) + b"DICM" + element(0x2, 0x0, "UL", struct.pack("<I", len(meta))) + meta,
+            element(0x8, 0x16, "UI", "1.2.840.10008.5.1.4.1.1.12.1"),
+            element(0x8, 0x18, "UI", "1.2.3"),
+            element(0x28, 0x2, "US", 1),
+            element(0x28, 0x4, "CS", said["kind"]),
+            element(0x28, 0x8, "IS", str(said["frames"])),
+            *(element(0x28, place, "US", n) for place, n in zip(places, numbers, strict=True)),
+            element(0x7FE0, 0x10, "OW", pixels.tobytes()),
+        )
+    )
+
+
+def element(group: int, number: int, kind: str, value: str | int | bytes) -> bytes:
+    """Return one element of an explicit little-endian DICOM file."""
+    if isinstance(value, int):
+        value = struct.pack("<H", value)
+    elif isinstance(value, str):
+        value = value.encode()
+    value += b"\0" * (len(value) % 2) if kind == "UI" else b" " * (len(value) % 2)
+    length = struct.pack("<HI", 0, len(value)) if kind == "OW" else struct.pack("<H", len(value))
+    return struct.pack("<HH", group, number) + kind.encode() + length + value
+
+
+def npz(**arrays: Any) -> bytes:
+    """Return a NumPy archive; image and mask are good where nothing else is said."""
+    buffer = BytesIO()
+    np.savez_compressed(buffer, **{"image": GREYS, "mask": MASK} | arrays)
+    return buffer.getvalue()
+
+
+def huge_npz() -> bytes:
+    """Return a small archive that unpacks to 2 GB."""
+    buffer = BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name in ("image", "mask"):
+            head = f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({HUGE}, {HUGE})}}\n"
+            data = b"\x93NUMPY\1\0" + struct.pack("<H", len(head)) + head.encode()
+            archive.writestr(f"{name}.npy", data)
+    return buffer.getvalue()
+
+
+def archive(content: bytes) -> Make:
+    """Put something in the place of archive a."""
+
+    def make(here: Path) -> Path:
+        put(here / "a.npz", content)
+        put(here / "b.npz", npz(image=GREYS[::-1]))
+        return here
+
+    return make

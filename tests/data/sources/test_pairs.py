@@ -5,6 +5,7 @@ import pytest
 
 from vasculora.core.io import IMAGE_SUFFIXES
 from vasculora.data.sources.catalog import Listing
+from vasculora.data.sources.dicom import NO_IMAGES
 from vasculora.data.sources.files import ODD
 from vasculora.data.sources.pairs import MASK_SUFFIXES, looks_like_pairs, read_pairs
 
@@ -83,6 +84,7 @@ def test_what_is_left_over_is_listed_and_hidden_files_are_not(tmp_path: Path) ->
         "images without a mask": ("b.png",),
         "masks without an image": ("z.png",),
         "masks of a second observer": ("a_2ndHO.png",),
+        NO_IMAGES: (),
         ODD: (),
     }
 

@@ -17,6 +17,7 @@ from vasculora.core.io import IMAGE_SUFFIXES
 from vasculora.core.types import Target
 from vasculora.data.sources.catalog import Case, Listing, without_suffix
 from vasculora.data.sources.dicom import (
+    NO_IMAGES,
     DicomFile,
     dicom_case,
     dicom_file,
@@ -58,7 +59,8 @@ def looks_like_pairs(data_dir: Path) -> bool:
         return False
     names = {without_suffix(name) for name in files}
     dicom = _dicom_files(data_dir, deep=False) if names.isdisjoint(masks) else []
-    names.update(f"{file.name}{frame_tag(frame)}" for file in dicom for frame in frames_in(file))
+    pictures = [file for file in dicom if file.header.num_frames]
+    names.update(f"{file.name}{frame_tag(frame)}" for file in pictures for frame in frames_in(file))
     return not names.isdisjoint(masks)
 
 
@@ -72,7 +74,7 @@ def read_pairs(data_dir: Path) -> Listing:
         image_dir, mask_dir = data_dir / "images", data_dir / "masks"
         files, of_masks = list_files(image_dir), list_files(mask_dir)
         images, masks = files.plain, of_masks.plain
-        dicom = _dicom_files(image_dir)
+        every_dicom = _dicom_files(image_dir)
         odd = [*files.odd, *(f"masks/{name}" for name in of_masks.odd)]
     else:
         image_dir = mask_dir = data_dir
@@ -80,7 +82,8 @@ def read_pairs(data_dir: Path) -> Listing:
         suffixes = MASK_SUFFIXES + SECOND_OBSERVER_SUFFIXES
         masks = [name for name in files.plain if _image_name(without_suffix(name), suffixes)]
         images, odd = sorted(set(files.plain) - set(masks)), files.odd
-        dicom = _dicom_files(image_dir, deep=False)
+        every_dicom = _dicom_files(image_dir, deep=False)
+    dicom = [file for file in every_dicom if file.header.num_frames]
     by_name = _by_name(images, dicom, image_dir)
     _check_cines(dicom, masks, mask_dir)
     found, orphans, second = _match(by_name, masks)
@@ -101,6 +104,7 @@ def read_pairs(data_dir: Path) -> Listing:
         "images without a mask": tuple(dict.fromkeys(alone)),
         "masks without an image": tuple(orphans),
         "masks of a second observer": tuple(second),
+        NO_IMAGES: tuple(file.name for file in every_dicom if not file.header.num_frames),
         ODD: tuple(odd),
     }
     return Listing(
@@ -108,15 +112,14 @@ def read_pairs(data_dir: Path) -> Listing:
         unused=unused,
         notes=_frame_notes(used, cases),
         group_rule=group_rule(used),
-        private=bool(dicom),
+        private=bool(every_dicom),
     )
 
 
 def _dicom_files(folder: Path, *, deep: bool = True) -> list[DicomFile]:
-    """Return the DICOM images of a folder."""
+    """Return the DICOM files of a folder; some may be no images."""
     names = list_files(folder, suffixes=("",), deep=deep).plain
-    files = [dicom_file(folder / name, name) for name in names if is_dicom_image(folder / name)]
-    return [file for file in files if file.header.num_frames]
+    return [dicom_file(folder / name, name) for name in names if is_dicom_image(folder / name)]
 
 
 def _case(picture: _Picture, image_dir: Path, target: Target) -> Case:
