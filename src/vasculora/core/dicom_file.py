@@ -177,13 +177,12 @@ def _opened(path: Path, size: int, _time: int) -> Opened:
     )
 
     with clear_errors(path):
-        meta = read_file_meta_info(path) if _has_magic(path) else {}
-    if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+        magic = _has_magic(path)
+        syntax = read_file_meta_info(path).get("TransferSyntaxUID") if magic else None
+    if syntax == DeflatedExplicitVRLittleEndian:
         raise ValueError(f"{path}: is a zipped (deflated) DICOM file. Export it uncompressed.")
     with clear_errors(path):
-        ds = dcmread(
-            path, stop_before_pixels=True, specific_tags=list(_NEEDED), force=not _has_magic(path)
-        )
+        ds = dcmread(path, stop_before_pixels=True, specific_tags=list(_NEEDED), force=not magic)
         if not len(ds):
             raise ValueError("no element of DICOM in it")
         own = ds.file_meta.get("TransferSyntaxUID")
