@@ -86,6 +86,12 @@ def test_the_full_range_of_a_stack_is_that_of_all_its_frames(tmp_path: Path) -> 
     assert read_mask_image(path).tolist() == [[False, True, False]]
 
 
+def test_full_and_empty_masks(tmp_path: Path) -> None:
+    for mask in (MASK | True, MASK & False, GREYS * 0):
+        path = save(tmp_path / "a.npz", image=GREYS, mask=mask)
+        np.testing.assert_array_equal(read_mask_image(path), mask.astype(bool))
+
+
 def test_a_changed_archive_is_read_anew(tmp_path: Path) -> None:
     path = save(tmp_path / "a.npz", image=GREYS, mask=MASK)
     assert read_image(path)[0, 1, 0] == 20

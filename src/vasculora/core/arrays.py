@@ -257,6 +257,8 @@ def _as_bytes(path: Path, name: str, values: Shaped[np.ndarray, "..."]) -> UInt8
 
 
 def _as_mask(path: Path, name: str, values: Shaped[np.ndarray, "..."]) -> Bool[np.ndarray, "..."]:
+    if values.dtype == bool:
+        return values
     low, high = values.min(), values.max()
     inside = np.asarray(values == high)
     if high != 0 and low == 0 and bool((inside | (values == 0)).all()):
