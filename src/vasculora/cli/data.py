@@ -164,9 +164,9 @@ def check(
     """
     from vasculora.cli.exits import FAILED
     from vasculora.core.config import load_config
-    from vasculora.recipes.check import CheckConfig
-    from vasculora.recipes.check import check as run
-    from vasculora.recipes.checking import draw, show, to_dict
+    from vasculora.recipes.checking.check import CheckConfig
+    from vasculora.recipes.checking.check import check as run
+    from vasculora.recipes.checking.telling import draw, show, to_dict
     from vasculora.recipes.run_folder import refuse_inside
 
     values = {

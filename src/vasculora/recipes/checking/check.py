@@ -27,10 +27,10 @@ from vasculora.model.memory import Memory
 from vasculora.model.official.config import OfficialConfig
 from vasculora.model.pretrained import ADAPTER_NAME, read_run
 from vasculora.model.processor import ProcessorConfig
+from vasculora.recipes.checking.faults import Finding, Level, find_faults
+from vasculora.recipes.checking.survey import Survey, survey
 from vasculora.recipes.config import DataConfig
-from vasculora.recipes.faults import Finding, Level, find_faults
 from vasculora.recipes.split import Looks, choose_split
-from vasculora.recipes.survey import Survey, survey
 from vasculora.recipes.target import RULES, TargetChoice, choose_target, fullest_view
 
 OFFICIAL = (256, 1024)

@@ -10,8 +10,8 @@ from vasculora.core.io import write_image
 from vasculora.core.report import Silent
 from vasculora.core.types import Record, Target
 from vasculora.data.leaks import Pair
-from vasculora.recipes.faults import find_faults
-from vasculora.recipes.survey import Survey, survey
+from vasculora.recipes.checking.faults import find_faults
+from vasculora.recipes.checking.survey import Survey, survey
 
 
 def record(path, name, mask, *, fov=None, annotated=True):

@@ -14,9 +14,9 @@ from vasculora.core.io import write_image
 from vasculora.core.report import Report
 from vasculora.core.types import Record
 from vasculora.data.dataset import load_sample
-from vasculora.recipes.check import Check
-from vasculora.recipes.faults import Finding, Level
-from vasculora.recipes.survey import CaseFacts, MaskFacts
+from vasculora.recipes.checking.check import Check
+from vasculora.recipes.checking.faults import Finding, Level
+from vasculora.recipes.checking.survey import CaseFacts, MaskFacts
 from vasculora.viz.sheet import draw_sheet, outlined
 
 NUM_SHOWN = 10

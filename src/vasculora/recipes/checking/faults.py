@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from vasculora.data.leaks import Pair
-from vasculora.recipes.survey import CaseFacts, MaskFacts, Survey
+from vasculora.recipes.checking.survey import CaseFacts, MaskFacts, Survey
 
 Level = Literal["error", "warning"]
 
