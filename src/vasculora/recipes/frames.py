@@ -73,7 +73,8 @@ def tell_greys(records: Sequence[Record], report: Report) -> None:
     if paths:
         counts = Counter(shown_by(path) for path in paths)
         told = ", ".join(f"{how} ({count})" for how, count in counts.most_common())
-        report.note(f"DICOM: {len(paths)} files, each shown by {told}.")
+        files = "1 file" if len(paths) == 1 else f"{len(paths)} files, each"
+        report.note(f"DICOM: {files} shown by {told}.")
 
 
 def write_pictures(
