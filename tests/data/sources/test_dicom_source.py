@@ -190,3 +190,18 @@ def test_real_files(shared_dir):
     told = " ".join((*catalog.notes, *(r.case_id + r.group for r in catalog.records)))
     for text in (str(header.PatientName), header.PatientID, header.SOPInstanceUID, "rubo"):
         assert text not in told
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_annotated_files_that_claim_one_id_are_two_cases(tmp_path, write_dicom, listed):
+    lines = []
+    for value, name in enumerate("ab"):
+        write_dicom(
+            tmp_path / "images" / f"{name}.dcm", CINE[value], PatientID=name, SOPInstanceUID="1.2"
+        )
+        draw_mask(tmp_path / "masks" / f"{name}.png")
+        lines.append(f'{{"image": "images/{name}.dcm", "mask": "masks/{name}.png"}}\n')
+    (tmp_path / "set.jsonl").write_text("".join(lines))
+    catalog = read_source(tmp_path / "set.jsonl" if listed else tmp_path)
+    assert len({record.case_id for record in catalog.records}) == 2
+    assert len(catalog.private_names) == 2

@@ -91,9 +91,9 @@ def _catalog(data_dir: Path, layout: Layout, listing: Listing, group_regex: str 
         key = load_key()
         case_ids = {name: pseudonym(name, key, "case_") for name in case_ids}
         case_ids |= {
-            case.name: pseudonym(case.identity, key, "case_") + frame_tag(case.frame)
-            for case in cases
-            if case.identity
+            case.name: pseudonym(identity, key, "case_") + frame_tag(case.frame)
+            for case, identity in zip(cases, _identities(cases), strict=True)
+            if identity
         }
         groups = tuple(pseudonym(group, key, "group_") for group in groups)
     records = tuple(
@@ -127,6 +127,17 @@ def _catalog(data_dir: Path, layout: Layout, listing: Listing, group_regex: str 
         split=split,
         secret=listing.private,
     )
+
+
+def _identities(cases: Sequence[Case]) -> list[str]:
+    """Return what pseudonyms are made of; the name where several files claim to be the same."""
+    files: dict[str, set[Path]] = {}
+    for case in cases:
+        files.setdefault(case.identity, set()).add(case.image_path)
+    return [
+        f"file {case.name}" if case.identity and len(files[case.identity]) > 1 else case.identity
+        for case in cases
+    ]
 
 
 def _counted(records: Sequence[Record]) -> str:

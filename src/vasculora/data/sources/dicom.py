@@ -57,14 +57,10 @@ def read_dicom(data: Path) -> Listing:
             "images."
         )
     used, copies = _without_copies(images)
-    cases = tuple(
-        dicom_case(file, frame, clashing=file.header.instance in copies.clashing)
-        for file in used
-        for frame in frames_in(file)
-    )
+    cases = tuple(dicom_case(file, frame) for file in used for frame in frames_in(file))
     unused = {
         NO_IMAGES: tuple(file.name for file in files if not file.header.num_frames),
-        COPIES: tuple(file.name for file in copies.files),
+        COPIES: tuple(file.name for file in copies),
     }
     return Listing(
         cases=cases,
@@ -134,7 +130,6 @@ def dicom_case(
     frame: int | None,
     *,
     targets: tuple[Target, ...] = (),
-    clashing: bool = False,
 ) -> Case:
     """Return a picture of a DICOM file as a case.
 
@@ -142,7 +137,6 @@ def dicom_case(
         file: The file.
         frame: Which of its pictures, or None.
         targets: What is annotated in it.
-        clashing: Whether another file says it had the same unique id.
     """
     instance = file.header.instance
     return Case(
@@ -152,7 +146,7 @@ def dicom_case(
         targets=targets,
         group=file.header.patient or f"file {file.name}",
         frame=frame,
-        identity=f"instance {instance}" if instance and not clashing else f"file {file.name}",
+        identity=f"instance {instance}" if instance else f"file {file.name}",
     )
 
 
@@ -174,20 +168,8 @@ def group_rule(files: Sequence[DicomFile]) -> str:
     return "; ".join(part for part in (f"from {told}" if told else "", rest) if part)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Copies:
-    """Files that say they had the same unique id.
-
-    Attributes:
-        files: Those whose bytes are another's too.
-        clashing: Ids that different files claim.
-    """
-
-    files: tuple[DicomFile, ...]
-    clashing: frozenset[str]
-
-
-def _without_copies(images: Sequence[DicomFile]) -> tuple[list[DicomFile], _Copies]:
+def _without_copies(images: Sequence[DicomFile]) -> tuple[list[DicomFile], list[DicomFile]]:
+    """Return the files, and those whose id and bytes are another's too."""
     used: list[DicomFile] = []
     copies: list[DicomFile] = []
     by_instance: dict[str, list[DicomFile]] = {}
@@ -198,8 +180,7 @@ def _without_copies(images: Sequence[DicomFile]) -> tuple[list[DicomFile], _Copi
             continue
         others.append(file)
         used.append(file)
-    clashing = frozenset(name for name, files in by_instance.items() if len(files) > 1)
-    return used, _Copies(files=tuple(copies), clashing=clashing)
+    return used, copies
 
 
 def _notes(data: Path, files: Sequence[DicomFile], *, num_files: int) -> tuple[str, ...]:
