@@ -172,6 +172,20 @@ def test_a_palette(tmp_path, write_dicom, factor):
         elements[f"{name}PaletteColorLookupTableData"] = data
     path = write_dicom(tmp_path / "p", RAMP, PhotometricInterpretation="PALETTE COLOR", **elements)
     assert (read_dicom_frame(path) == colours[RAMP]).all()
+    wide = {"PhotometricInterpretation": "PALETTE COLOR", "BitsStored": 8, "HighBit": 7}
+    path = write_dicom(tmp_path / "w", RAMP.astype(np.uint16) * 2, **wide, **elements)
+    with pytest.raises(ValueError, match="has values from 0 to 470, but 8 bits stored hold"):
+        read_dicom_frame(path)
+
+
+def test_a_cine_with_fewer_frames_than_it_says(tmp_path, write_dicom):
+    path = write_dicom(tmp_path / "a", CINE)
+    ds = pydicom.dcmread(path)
+    ds.compress(RLELossless)
+    ds.NumberOfFrames = 5
+    ds.save_as(path)
+    with pytest.raises(ValueError, match=r"frame 3 of .* holds 3 frames instead of 5"):
+        list(frames_of(path))
 
 
 def test_whose_a_file_is(tmp_path, write_dicom):

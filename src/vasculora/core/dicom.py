@@ -63,7 +63,9 @@ def frames_of(path: Path) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
     stored = iter_pixels(path, **_options(opened))
     for frame in range(opened.header.num_frames):
         with clear_errors(path, f"frame {frame} of "):
-            values = next(stored)
+            values = next(stored, None)
+            if values is None:
+                raise ValueError(f"it holds {frame} frames instead of {opened.header.num_frames}")
         yield _shown(opened, _checked(opened, values, frame))
 
 
@@ -119,7 +121,7 @@ def _checked(opened: Opened, stored: np.ndarray, frame: int) -> np.ndarray:
             f"{path}: frame {frame} is {stored.shape[1]}x{stored.shape[0]}, but the file says "
             f"{ds.Columns}x{ds.Rows}. {CURE}"
         )
-    if not _is_coloured(ds):
+    if ds.PhotometricInterpretation not in COLOURS:
         low, high = value_range(ds)
         if stored.min() < low or stored.max() > high:
             raise ValueError(
