@@ -96,3 +96,10 @@ def test_what_cannot_be_done_is_said(drawn, recorder, tmp_path, settings, out, p
 def test_nothing_is_written_into_the_data(drawn, recorder):
     with pytest.raises(ValueError, match="only read"):
         page(drawn, recorder, drawn / "page.png")
+
+
+def test_images_that_are_not_annotated_are_refused_as_a_run_does(tmp_path, named, recorder):
+    named.write_text('{"image": "a.png"}\n', encoding="utf-8")
+    with pytest.raises(ValueError, match=r"1 of 1 images are not annotated \(first: a\)"):
+        page(named, recorder, tmp_path / "out.png")
+    assert not (tmp_path / "out.png").exists()

@@ -20,7 +20,7 @@ from vasculora.data.sources import read_source
 from vasculora.data.transforms import build_augment, knows_modality
 from vasculora.model.prompts import PromptConfig
 from vasculora.recipes.modality import look
-from vasculora.recipes.run_folder import refuse_inside
+from vasculora.recipes.run_folder import check_annotated, refuse_inside
 from vasculora.viz.fonts import find_font
 from vasculora.viz.sheet import TEXT_SIZE, draw_sheet, outlined
 
@@ -62,6 +62,7 @@ def preview(config: PreviewConfig, out: Path, *, report: Report) -> None:
     if out.suffix.lower() != ".png":
         raise ValueError(f"{out}: a preview is a PNG picture. Give --out NAME.png.")
     records = read_source(config.data).records
+    check_annotated(config.data, records)
     samples = _draw(config, records, _modality(config, records, report))
     captions = _captions(samples, report)
     tiles = [outlined(sample.image, sample.masks[0]) for sample in samples]

@@ -168,7 +168,7 @@ def read_data(
         (report.warn if note.startswith("Warning: ") else report.note)(
             note.removeprefix("Warning: ")
         )
-    _check_annotated(config.path, catalog.records)
+    check_annotated(config.path, catalog.records)
     _check_phrases(catalog.records)
     with report.progress(len(catalog.records), "Opening every image") as bar:
 
@@ -181,8 +181,12 @@ def read_data(
     return catalog
 
 
-def _check_annotated(path: Path, records: Sequence[Record]) -> None:
-    """Make sure that there is something to learn from or to score in every image."""
+def check_annotated(path: Path, records: Sequence[Record]) -> None:
+    """Make sure that there is something to learn from or to score in every image.
+
+    Raises:
+        ValueError: If there are images without any target.
+    """
     bare = [record.case_id for record in records if not record.targets]
     if bare:
         raise ValueError(
