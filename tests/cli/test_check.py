@@ -204,6 +204,26 @@ def test_names_of_patients_are_in_nothing_that_is_kept(data, tmp_path):
     assert "Li Si" in result.stderr
 
 
+def test_a_finding_is_kept_without_names_and_whole(tmp_path, write_dicom):
+    data = tmp_path / "DOE_JOHN"
+    for number, side in ((1, 64), (2, 32)):
+        pixels = np.full((64, 64), 90 * number, dtype=np.uint8)
+        write_dicom(data / "images" / f"{number}", pixels, PatientID=f"{number}")
+        write_image(data / "masks" / f"{number}.png", np.eye(side, dtype=np.uint8) * 255)
+    write_json(data / "split.json", {"train": ["1"], "val": ["2"]})
+    code, told = found(data, "--fold", "1/2")
+    assert code == 1
+    assert "DOE" not in json.dumps(told)
+    texts = [one["text"] for one in told["findings"]]
+    assert any(text.startswith("the data has its own split, so fold 1/2") for text in texts)
+    assert any("mask is 32x32 but image is 64x64." in text for text in texts)
+
+
+@pytest.mark.parametrize("option", ["--grid", "--image-size"])
+def test_a_size_of_nothing_is_refused(data, option):
+    assert call("data", "check", data, option, "0").exit_code == 2
+
+
 def test_the_sheet_does_not_go_into_the_data(data):
     result = call("data", "check", data, "--sheet", data / "sheet.png")
     assert result.exit_code == 2

@@ -12,7 +12,7 @@ from itertools import product
 
 import numpy as np
 from jaxtyping import Bool
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from vasculora.core.geometry import TargetRule
 from vasculora.core.report import Report
@@ -52,9 +52,9 @@ class CheckConfig(BaseModel):
     """How an official checkpoint is read."""
     phrase: str | None = None
     """Name of what the data set names nothing for; None takes the base's own."""
-    grids: tuple[int, ...] = ()
+    grids: tuple[PositiveInt, ...] = ()
     """Further mask grids, in cells a side, for which ceilings are measured."""
-    image_sizes: tuple[int, ...] = ()
+    image_sizes: tuple[PositiveInt, ...] = ()
     """Further sides of SAM 2's input in pixels; each is measured with each of `grids`."""
     num_ceilings: int = Field(default=12, ge=0)
     """Masks on which ceilings are measured, drawn by the seed: fewer where images are large, but 3
@@ -177,7 +177,9 @@ def _split(
     try:
         split = choose_split(catalog, settings, looks, seed=config.seed, report=report)
     except ValueError as error:
-        return {}, [Finding(level="error", kind="split", cases=(), text=str(error))]
+        # The path may name a patient, and what is found may be kept.
+        text = str(error).removeprefix(f"{settings.path}: ")
+        return {}, [Finding(level="error", kind="split", cases=(), text=text)]
     return {case_id: part for part, ids in split.to_dict().items() for case_id in ids}, []
 
 
@@ -220,7 +222,10 @@ def _ceilings(
             skeleton = skeleton_of(view)
             for (pair, rule), values in scores.items():
                 grid, side = pair
-                values.append(ceiling(view, rule, grid=grid, sam_size=side, skeleton=skeleton))
+                # Other bases than the own one may not know how to keep an image's shape.
+                fit = processor.fit if pair == own else "squash"
+                one = ceiling(view, rule, grid=grid, sam_size=side, fit=fit, skeleton=skeleton)
+                values.append(one)
                 bar.advance()
     return tuple(
         CeilingRow(

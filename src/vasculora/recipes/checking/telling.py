@@ -263,9 +263,10 @@ def _without_names(
     for case_id in finding.cases if private_names else ():
         record = records[case_id]
         paths = [record.image_path, *(t.mask_path for t in record.targets), record.fov_path]
-        known = [path for path in paths if path is not None]
-        for name in (*map(str, known), *(p.name for p in known), private_names.get(case_id, "")):
-            text = text.replace(name, case_id) if name else text
+        known = {str(path) for path in paths if path is not None}
+        # In full: a file that is called `1` would take every number in the text along.
+        for name in sorted(known, key=len, reverse=True):
+            text = text.replace(name, case_id)
     return text
 
 
