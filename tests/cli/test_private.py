@@ -140,6 +140,15 @@ def test_frames_of_nothing_are_refused(tmp_path, drawn_dir, tiny_base):
         assert call(*words, "--frames", "best").exit_code == 2
 
 
+def test_a_frame_that_single_pictures_do_not_have_is_refused(tmp_path, write_dicom):
+    single = write_dicom(tmp_path / "one.dcm", np.full((16, 16), 90, dtype=np.uint8))
+    words = ("data", "import", single, "--out", tmp_path / "set.jsonl", "--frames")
+    result = call(*words, "5")
+    assert result.exit_code == 2
+    assert "frame 5 is asked for" in result.stderr
+    done(*words, "0")
+
+
 def test_frames_by_number_and_all(tmp_path, cd, tiny_base):
     cine = next((cd / "images" / "Weiland").iterdir())
     for frames, numbers in (("2", [2]), ("all", range(5))):

@@ -43,11 +43,8 @@ def wanted_frames(
         ValueError: If there is nothing to choose from, or a file has no such frame.
     """
     found = cines(records)
-    if frames is not None and not found and not any(map(_is_dicom, records)):
-        raise ValueError(
-            f"frames '{frames}' is asked for, but there are no DICOM files to choose from. Leave "
-            "--frames out."
-        )
+    if frames is not None and not found:
+        _check_single(records, frames)
     frames = DEFAULT_FRAMES if frames is None else frames
     chosen: list[Record] = []
     if not found:
@@ -65,6 +62,24 @@ def wanted_frames(
     if len(chosen) > _MAX_TOLD:
         report.note(f"... and {len(chosen) - _MAX_TOLD} more files.")
     return kept
+
+
+def _check_single(records: Sequence[Record], frames: Frames) -> None:
+    """Refuse a choice of frames where no file holds several.
+
+    Raises:
+        ValueError: If there is no DICOM file at all, or none has a frame of that number.
+    """
+    if not any(map(_is_dicom, records)):
+        raise ValueError(
+            f"frames '{frames}' is asked for, but there are no DICOM files to choose from. Leave "
+            "--frames out."
+        )
+    if isinstance(frames, int) and frames > 0:
+        raise ValueError(
+            f"frame {frames} is asked for, but no DICOM file to choose from holds several; frames "
+            "count from 0. Leave --frames out."
+        )
 
 
 def tell_greys(records: Sequence[Record], report: Report) -> None:
