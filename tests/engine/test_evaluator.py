@@ -57,6 +57,25 @@ def test_every_phrase_is_a_case(predictor):
     assert found.cases[place].dice == pytest.approx(score(mask, sample.masks[place])["dice"])
 
 
+def test_masks_that_heed_no_phrase_are_known_for_it(predictor, samples):
+    two = draw("xray", 0)
+    places = [two.phrases.index("background"), two.phrases.index("blood vessel")]
+    two = replace(two, masks=two.masks[places], phrases=("background", "blood vessel"))
+    found = evaluate(predictor, [samples[1], two, samples[2]], batch_size=2)
+    probs = [predictor(two.image, phrase).prob for phrase in two.phrases]
+    expected = 1 - np.minimum(*probs).sum() / np.maximum(*probs).sum()
+    assert found.prompt_sensitivity == pytest.approx(float(expected), abs=1e-4)
+    assert found.truth_sensitivity == 1  # vessel and background share no pixel
+    assert found.is_deaf == (found.prompt_sensitivity < 0.05)
+    same = replace(two, phrases=("blood vessel", "blood vessel"))
+    deaf = evaluate(predictor, [same], batch_size=2)
+    assert deaf.prompt_sensitivity == pytest.approx(0, abs=1e-4)
+    assert deaf.is_deaf
+    alone = evaluate(predictor, samples, batch_size=2)
+    assert alone.prompt_sensitivity is None
+    assert not alone.is_deaf
+
+
 def test_without_seg_the_mask_is_empty(predictor, samples):
     with torch.no_grad():
         head = predictor.model.mllm.lm_head.weight

@@ -1,5 +1,5 @@
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -68,6 +68,13 @@ def test_log_lines_have_exactly_the_promised_form(tracker):
 def test_answers_without_seg_are_told(tracker):
     log_epoch(tracker, 1, evaluation(0.5, seg_found=(True, True, False)))
     assert tracker.report.lines[-1] == "  Answers with [SEG]: 66.7%"
+
+
+def test_the_ear_for_phrases_is_told_where_images_have_several(tracker):
+    heard = replace(evaluation(0.5), prompt_sensitivity=0.0123, truth_sensitivity=0.98)
+    log_epoch(tracker, 1, heard)
+    assert tracker.report.lines[-1] == "  Prompt sensitivity: 0.012 (the true masks': 0.980)"
+    assert tracker.epochs[0]["val_prompt_sensitivity"] == 0.0123
 
 
 def test_the_best_epoch_is_the_first_of_equals(tracker):

@@ -4,11 +4,13 @@ import shutil
 import pytest
 
 from vasculora.core.io import read_json
+from vasculora.engine.evaluator import Evaluation
 from vasculora.recipes.config import EvaluateConfig
-from vasculora.recipes.evaluate import evaluate_model
+from vasculora.recipes.evaluate import evaluate_model, warn_if_deaf
 from vasculora.recipes.finetune import finetune
 
-KEYS = ["split", "num_cases", "seg_rate", "threshold", "mean", "cases"]
+KEYS = ["split", "num_cases", "seg_rate", "threshold"]
+KEYS += ["prompt_sensitivity", "truth_sensitivity", "mean", "cases"]
 CASE_KEYS = ["case_id", "group", "dice", "iou", "sensitivity", "precision", "seg_found"]
 
 
@@ -29,6 +31,19 @@ def split_dir(tmp_path, drawn_dir):
     split = {"train": ["0000", "0004"], "val": ["0002", "0003", "0008"], "test": ["0005"]}
     (data / "split.json").write_text(json.dumps(split))
     return data
+
+
+def test_one_mask_for_every_phrase_is_warned_of(recorder):
+    def found(heard, meant):
+        return Evaluation(
+            cases=(), mean_probs=(), prompt_sensitivity=heard, truth_sensitivity=meant
+        )
+
+    for fine in (found(None, None), found(0.1, 0.98), found(0.0, 0.0)):
+        warn_if_deaf(fine, recorder)
+    assert not recorder.warnings
+    warn_if_deaf(found(0.01, 0.98), recorder)
+    assert "prompt sensitivity 0.010, but 0.980 between the true masks" in recorder.warnings[0]
 
 
 def test_without_a_split_all_is_scored_and_said(score, recorder, drawn_dir):

@@ -1,14 +1,22 @@
-"""A predictor over samples: one scored case each, from the model's own answers."""
+"""A predictor over samples: one scored case each, from the model's own answers.
+
+Where an image has several phrases, it is also seen whether the masks heed them. A model that gives
+one mask to all of them scores better with every epoch, as far as one mask can: Dice does not tell.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
+from itertools import groupby, islice
+from operator import itemgetter
 
 import numpy as np
 
 from vasculora.core.types import Prediction, Sample
-from vasculora.metrics.mask import METRICS, score
+from vasculora.metrics.mask import METRICS, prompt_sensitivity, score
 from vasculora.model.predictor import Predictor
+
+_DEAF = 0.05
+"""Share of the truth's own difference between phrases below which masks do not heed them."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +50,22 @@ class Evaluation:
         cases: Their scores.
         mean_probs: Mean probability of each, in double precision: tells whether a prediction has
             moved where its scores have not.
+        prompt_sensitivity: How far masks move from phrase to phrase on one image, in [0, 1]; None
+            where no image has two phrases.
+        truth_sensitivity: The same of the true masks.
     """
 
     cases: tuple[CaseScore, ...]
     mean_probs: tuple[float, ...]
+    prompt_sensitivity: float | None = None
+    truth_sensitivity: float | None = None
+
+    @property
+    def is_deaf(self) -> bool:
+        """Whether the phrases of an image get the same mask although they mean different ones."""
+        if self.prompt_sensitivity is None or self.truth_sensitivity is None:
+            return False
+        return self.prompt_sensitivity < _DEAF * self.truth_sensitivity
 
     @property
     def seg_rate(self) -> float:
@@ -67,6 +87,8 @@ class Evaluation:
             "num_cases": len(self.cases),
             "seg_rate": self.seg_rate,
             "threshold": threshold,
+            "prompt_sensitivity": self.prompt_sensitivity,
+            "truth_sensitivity": self.truth_sensitivity,
             "mean": self.mean(),
             "cases": [asdict(case) for case in self.cases],
         }
@@ -92,15 +114,48 @@ def evaluate(
     """
     scores: list[CaseScore] = []
     mean_probs: list[float] = []
-    asked = (question for sample in samples for question in questions(sample))
-    while batch := list(islice(asked, batch_size)):
-        for sample, prediction in zip(batch, _predict(predictor, batch), strict=True):
-            scores.append(_score(sample, prediction))
+    moved: list[tuple[float, float]] = []
+    for _, answered in groupby(_answers(predictor, samples, batch_size), key=itemgetter(0)):
+        asked = [(question, prediction) for _, question, prediction in answered]
+        for question, prediction in asked:
+            scores.append(_score(question, prediction))
             mean_probs.append(float(prediction.prob.mean(dtype=np.float64)))
             on_case(scores[-1])
+        if len(asked) > 1:
+            moved.append(_moved(asked))
     if not scores:
         raise ValueError("there is nothing to evaluate: this part of the data holds no images.")
-    return Evaluation(cases=tuple(scores), mean_probs=tuple(mean_probs))
+    pred, truth = np.mean(moved, axis=0).tolist() if moved else (None, None)
+    return Evaluation(
+        cases=tuple(scores),
+        mean_probs=tuple(mean_probs),
+        prompt_sensitivity=pred,
+        truth_sensitivity=truth,
+    )
+
+
+def _answers(
+    predictor: Predictor, samples: Iterable[Sample], batch_size: int
+) -> Iterator[tuple[int, Sample, Prediction]]:
+    """Yield the number of an image, one of its phrases with its truth, and the answer to it."""
+    asked = (
+        (number, question)
+        for number, sample in enumerate(samples)
+        for question in questions(sample)
+    )
+    while batch := list(islice(asked, batch_size)):
+        found = _predict(predictor, [question for _, question in batch])
+        for (number, question), prediction in zip(batch, found, strict=True):
+            yield number, question, prediction
+
+
+def _moved(asked: Sequence[tuple[Sample, Prediction]]) -> tuple[float, float]:
+    """Return how far the masks of one image move from phrase to phrase, and the true ones."""
+    truth = np.stack([question.masks[0] for question, _ in asked]).astype(np.float32)
+    return (
+        prompt_sensitivity(np.stack([prediction.prob for _, prediction in asked])),
+        prompt_sensitivity(truth),
+    )
 
 
 def _predict(predictor: Predictor, batch: Sequence[Sample]) -> list[Prediction]:

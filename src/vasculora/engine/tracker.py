@@ -79,6 +79,9 @@ class Tracker:
             "seconds": stats.seconds,
             "images_per_second": stats.num_images / stats.seconds,
         }
+        heard, meant = evaluation.prompt_sensitivity, evaluation.truth_sensitivity
+        if heard is not None and meant is not None:
+            row |= {"val_prompt_sensitivity": heard, "val_truth_sensitivity": meant}
         self.metrics["epochs"].append(row)
         best = self.metrics["best"]
         is_best = best is None or row["val_dice"] > best["val_dice"]
@@ -95,6 +98,9 @@ class Tracker:
         self.report.line(f"  Train - Loss: {row['train_loss']:.4f}, Dice: {row['train_dice']:.4f}")
         self.report.line(f"  Val   - Dice: {row['val_dice']:.4f}, Recall: {row['val_recall']:.4f}")
         self._tell_missing_seg(row["val_seg_rate"])
+        if "val_prompt_sensitivity" in row:
+            heard, meant = row["val_prompt_sensitivity"], row["val_truth_sensitivity"]
+            self.report.line(f"  Prompt sensitivity: {heard:.3f} (the true masks': {meant:.3f})")
 
     def restore(self, metrics: dict[str, Any]) -> None:
         """Go on from the scores that a killed run had kept, and write those it could not tell."""

@@ -51,7 +51,19 @@ def evaluate_model(config: EvaluateConfig, out: Path, *, report: Report) -> Eval
         ("Dice", "IoU", "sensitivity", "precision", "answers with [SEG]"),
         [[*(f"{mean[name]:.4f}" for name in names), f"{evaluation.seg_rate:.1%}"]],
     )
+    warn_if_deaf(evaluation, report)
     return evaluation
+
+
+def warn_if_deaf(evaluation: Evaluation, report: Report) -> None:
+    """Say so where a model gives the same mask whatever it is asked, however good that mask is."""
+    if evaluation.is_deaf:
+        report.warn(
+            "whatever phrase is asked, the mask of an image is the same: prompt sensitivity "
+            f"{evaluation.prompt_sensitivity:.3f}, but {evaluation.truth_sensitivity:.3f} between "
+            "the true masks. The phrases have not been learnt. Train longer, with another seed or "
+            "a higher lora.rank, or with more images of each phrase."
+        )
 
 
 def score(

@@ -12,7 +12,7 @@ from vasculora.data.dataset import VesselDataset
 from vasculora.engine.evaluator import CaseScore, Evaluation, questions
 from vasculora.engine.tracker import Tracker
 from vasculora.model.predictor import Predictor
-from vasculora.recipes.evaluate import score
+from vasculora.recipes.evaluate import score, warn_if_deaf
 from vasculora.recipes.run_folder import CURVE_NAME, EVALUATION_NAME, OVERLAYS_NAME
 from vasculora.viz.curves import training_curve
 from vasculora.viz.overlays import case_panel
@@ -30,7 +30,8 @@ def draw_run(
         val_data: The validation samples.
         tracker: The run's scores.
         gpu: Index of the GPU the run was given.
-        report: Warned if the saved adapter scores otherwise than it did in training.
+        report: Warned if the saved adapter scores otherwise than it did in training, or heeds no
+            phrase.
     """
     predictor = Predictor.from_pretrained(run_dir, gpu=gpu)
     evaluation = score(
@@ -41,6 +42,7 @@ def draw_run(
         report.warn(
             f"the saved adapter scores {dice:.4f}, but {tracker.best['val_dice']:.4f} in training."
         )
+    warn_if_deaf(evaluation, report)
     threshold = predictor.processor.config.threshold
     write_json(run_dir / EVALUATION_NAME, evaluation.to_dict(split="val", threshold=threshold))
     training_curve(
