@@ -128,6 +128,7 @@ BAD = {
     "a number": ({"imgs": 3, "gts": 1}, r"'imgs' is empty, of shape \(\)"),
     "one group": ({"imgs": STACK, "gts": MASKS, "groups": ["p"]}, "each of 2 pictures, as text"),
     "groups as floats": ({"imgs": STACK, "gts": MASKS, "groups": [0.5, 1]}, "Save it so, or take"),
+    "an endless group": ({"imgs": STACK, "gts": MASKS, "groups": ["p", "q" * 2000]}, "8000 bytes"),
     "an empty group": ({"imgs": STACK, "gts": MASKS, "groups": ["", "p"]}, "leaves a group empty"),
 }
 

@@ -35,6 +35,7 @@ MAX_ARRAY_BYTES = 2**30
 """Largest array that is unpacked; it is in memory as a whole."""
 
 _LEAST_SHARE = 1 / 16  # of the full range; what stays below is of another range
+_MAX_GROUP_BYTES = 4096  # a thousand letters
 _NUM_KEPT = 2
 _CURE = "Save it anew with numpy.savez_compressed."
 # zipfile and NumPy raise all of these on damaged archives.
@@ -197,6 +198,11 @@ def _groups(path: Path, archive: zipfile.ZipFile, key: str, num_wanted: int) -> 
             f"{path}: its array '{key}' has shape {shape} and kind '{dtype}', but must name the "
             f"patient of each of {num_wanted} pictures, as text or numbers. Save it so, or take it "
             "out."
+        )
+    if dtype.kind == "U" and dtype.itemsize > _MAX_GROUP_BYTES:
+        raise ValueError(
+            f"{path}: its array '{key}' keeps {dtype.itemsize} bytes for each name of a group, and "
+            f"{_MAX_GROUP_BYTES} is the most. Use shorter names."
         )
     with archive.open(f"{key}.npy") as file:
         values = np.lib.format.read_array(file, allow_pickle=False)
