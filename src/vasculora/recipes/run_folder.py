@@ -265,7 +265,7 @@ def _without_path(config: FinetuneConfig) -> FinetuneConfig:
 def _hidden(word: str, path: Path) -> str:
     """Return a word of a command without the path in it."""
     head, mark, tail = word.rpartition("=")
-    if Path(tail) == path:
+    if Path(tail) == path or (path.parts and Path(tail).is_relative_to(path)):
         return f"{head}{mark}{HIDDEN}"
     return word.replace(str(path), HIDDEN) if len(path.parts) > 1 else word
 
