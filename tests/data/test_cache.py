@@ -83,6 +83,13 @@ def test_a_machine_that_cannot_give_it_gives_a_part(monkeypatch):
     assert 512 < cache.num_bytes <= 1000
 
 
+def test_more_than_a_machine_can_count_is_as_much_as_it_gives():
+    cache = SampleCache(1, 2**80)
+    image, masks = pixels()
+    cache.put(0, image, masks)
+    assert cache.get(0) is not None
+
+
 def test_processes_read_what_others_wrote_and_share_one_budget():
     cache = SampleCache(40, 25 * 256)  # each sample takes 32 + 189 + 24 bytes, rounded up
 

@@ -95,7 +95,7 @@ def _pixels(num_bytes: int) -> UInt8[np.ndarray, " bytes"]:
     while num_bytes > 0:
         try:
             return np.frombuffer(mmap.mmap(-1, num_bytes), dtype=np.uint8)
-        except OSError:
+        except (OSError, OverflowError):
             num_bytes //= 2
     return np.zeros(0, dtype=np.uint8)
 

@@ -59,7 +59,7 @@ class DataConfig(BaseModel):
     what it took."""
     allow_empty: bool = False
     """Accept masks without a single pixel."""
-    cache_gb: float = Field(default=3.0, ge=0)
+    cache_gb: float = Field(default=3.0, ge=0, allow_inf_nan=False)
     """Memory for decoded images, in GiB, of train and val and all processes together; 0 decodes
     each image anew whenever it is needed."""
 
