@@ -97,7 +97,7 @@ _PLACE = re.compile(
     re.IGNORECASE,
 )
 """A side that is a place in the picture."""
-_SIDE = re.compile(rf"\b(?:{_WORDS})\b|[左右]", re.IGNORECASE)
+_SIDE = re.compile(rf"\b(?:{_WORDS})\b|\b(?:left|right|up|down)wards?\b|[左右]", re.IGNORECASE)
 """Any side at all; a single 上 or 下 is too common a part of other words."""
 
 _OF_A_BODY = re.compile(
@@ -108,7 +108,8 @@ _OF_A_BODY = re.compile(
 """What has a left and a right of its own, however it is photographed."""
 
 _NAMED = re.compile(
-    r"\b(?:segment \d|LAD|LCX|RCA|LCA|circumflex|descending|marginal|diagonal|posterolateral)"
+    r"\b(?:segment \d|LAD|LCX|RCA|LCA|circumflex|descending|marginal|diagonal|posterolateral|"
+    r"septal|ramus|intermedia|main stem|(?:LM|LMCA|PDA|OM\d?|D\d)\b)"
     r"|[前后]降支|旋支|对角支|缘支|间隔支|中间支|主干|后侧支|[上下]腔|[颞鼻][上下]",
     re.IGNORECASE,
 )
