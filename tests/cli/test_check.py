@@ -224,6 +224,15 @@ def test_a_size_of_nothing_is_refused(data, option):
     assert call("data", "check", data, option, "0").exit_code == 2
 
 
+def test_a_check_fails_alike_where_no_sheet_can_be_drawn(data, tmp_path):
+    for path in (data / "images").glob("*.png"):
+        path.write_bytes(b"no picture")
+    result = call("data", "check", data, "--sheet", tmp_path / "sheet.png")
+    assert result.exit_code == 1
+    assert "No sheet is drawn" in result.stdout
+    assert not (tmp_path / "sheet.png").exists()
+
+
 def test_the_sheet_does_not_go_into_the_data(data):
     result = call("data", "check", data, "--sheet", data / "sheet.png")
     assert result.exit_code == 2

@@ -189,6 +189,7 @@ def check(
         show(found, reporter)
     if sheet is not None:
         num = draw(found, sheet, seed=settings.seed)
-        reporter.note(f"Sheet of {num} with the outlines of their masks: {sheet}")
+        told = f"Sheet of {num} with the outlines of their masks: {sheet}"
+        reporter.note(told if num else "No sheet is drawn, because no case can be read.")
     if not found.ok:
         raise typer.Exit(FAILED)

@@ -118,13 +118,12 @@ def to_dict(found: Check) -> dict[str, object]:
 def draw(found: Check, path: Path, *, seed: int) -> int:
     """Write a sheet of cases with their masks' outlines, the odd ones first; return how many.
 
+    Nothing is written where no case can be read.
+
     Args:
         found: What a check found.
         path: The picture, PNG.
         seed: Draws the cases that are not odd.
-
-    Raises:
-        ValueError: If there is no case to draw.
     """
     kinds = _kinds_by_case(found.findings)
     known = {case.case_id: case for case in found.survey.cases}
@@ -132,9 +131,7 @@ def draw(found: Check, path: Path, *, seed: int) -> int:
     drawn = [list(known)[index] for index in rng.permutation(len(known))]
     chosen = list(dict.fromkeys((*(i for i in kinds if i in known), *drawn)))[:NUM_PICTURES]
     if not chosen:
-        raise ValueError(
-            f"{path}: no case can be drawn, because none can be read. Mend them first."
-        )
+        return 0
     records = {record.case_id: record for record in found.catalog.records}
     tiles = []
     for case_id in chosen:
