@@ -156,7 +156,7 @@ def _warn_if_low(choice: TargetChoice, processor: ProcessorConfig, report: Repor
     if best >= LOW:
         return
     windows = (
-        "Cut them into windows (--set window.size=512)"
+        "Cut the images into smaller windows (--set window.size=PIXELS)"
         if processor.window is None
         else "Make the windows smaller"
     )
