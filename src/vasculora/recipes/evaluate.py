@@ -61,8 +61,9 @@ def warn_if_deaf(evaluation: Evaluation, report: Report) -> None:
         report.warn(
             "whatever phrase is asked, the mask of an image is the same: prompt sensitivity "
             f"{evaluation.prompt_sensitivity:.3f}, but {evaluation.truth_sensitivity:.3f} between "
-            "the true masks. The phrases have not been learnt. Train longer, with another seed or "
-            "a higher lora.rank, or with more images of each phrase."
+            "the true masks. The phrases have not been learnt. Let more of the language model "
+            "learn (--set lora.linears=all --set lora.rank=64), train longer, or with more images "
+            "of each phrase."
         )
 
 
