@@ -150,7 +150,8 @@ def test_the_split_and_its_scores_are_kept(run):
     assert list(split) == ["train", "val", "test"]
     assert {part: len(ids) for part, ids in split.items()} == {"train": 8, "val": 2, "test": 0}
     scores = read_json(out / "evaluation.json")
-    assert list(scores) == ["split", "num_cases", "seg_rate", "threshold", "mean", "cases"]
+    keys = ["split", "num_cases", "seg_rate", "threshold", "prompt_sensitivity"]
+    assert list(scores) == [*keys, "truth_sensitivity", "mean", "cases"]
     assert scores["split"] == "val"
     assert [case["case_id"] for case in scores["cases"]] == split["val"]
     assert scores["mean"]["dice"] == pytest.approx(tracker.best["val_dice"], abs=1e-6)
