@@ -31,6 +31,7 @@ IMPORT = {
     "a broken list": (bad.given("x.json", bad.link("y")), "is a link to a file that is", "Fetch"),
     "an empty folder": (bad.nothing, "no data set recognised", "Found nothing. Arrange"),
     "other files": (bad.only("a.txt", "b.png"), "Found a.txt, b.png. Arrange the images"),
+    "images without masks": (bad.only("images/a.png"), "images/ and no masks/", "Draw masks/NAME"),
     "two sets": (bad.two_sets, "holds 2 data sets: one/ (folder), two/ (folder). Choose one"),
     "two images of a name": (bad.more(images__a_jpg=b""), "a.jpg and a.png have the same name"),
     "two masks": (bad.more(masks__a_gt_png=b""), "image a has 2 masks: a.png, a_gt.png. Keep one"),

@@ -184,4 +184,4 @@ def test_whole_checkpoints_are_quiet(shared_dir, tmp_path):
     )
     heard = [line for line in done.stderr.splitlines() if "the answer has no [SEG]" not in line]
     assert heard == []
-    assert done.stdout.count("1 images segmented") == len(FOLDERS)
+    assert done.stdout.count("Images segmented: 1,") == len(FOLDERS)

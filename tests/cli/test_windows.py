@@ -101,5 +101,7 @@ def test_settings_that_would_take_no_effect_are_refused(tiny_base, wide_dir, tmp
     words = ("audit", "--model", tiny_base, "--data", wide_dir)
     message = said(call(*words, "--set", "window.per_image=2"))
     assert "settings of windows are given, but whole images are shown" in message
+    message = said(call(*words, "--window", "5"))
+    assert "window.size: windows of 5 pixels show too little" in message
     message = said(call(*words, "--set", "fit=letterbox", "--set", "objective=official"))
     assert "Set fit=squash" in message

@@ -58,7 +58,7 @@ Fold = Annotated[
     typer.Option(
         metavar="K/N",
         help="The K-th of N parts of the groups is val, as in 2/5. \\[default: one fifth of the "
-        "images is]",
+        "images is val]",
     ),
 ]
 Window = Annotated[

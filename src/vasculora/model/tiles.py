@@ -15,9 +15,11 @@ holds, and importing it costs more seconds than most predictions.
 
 import math
 from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 from jaxtyping import Float
+from pydantic import AfterValidator, Field
 
 from vasculora.core.types import Prediction
 
@@ -25,6 +27,25 @@ Window = tuple[slice, slice]
 """Rows and columns of an image."""
 
 _SPREAD = 1 / 8
+_LEAST = 32
+
+
+def check_side(window: int) -> int:
+    """Return the side of a window, 0 for whole images.
+
+    Raises:
+        ValueError: If it is so small that an image would be asked thousands of times.
+    """
+    if 0 < window < _LEAST:
+        raise ValueError(
+            f"windows of {window} pixels show too little to tell a vessel by, and one image has "
+            f"thousands of them. Give {_LEAST} or more, or 0 for whole images."
+        )
+    return window
+
+
+WindowSide = Annotated[int, Field(ge=0), AfterValidator(check_side)]
+"""Setting of a window's side in pixels; 0 shows whole images."""
 
 
 def cut_windows(size: tuple[int, int], *, window: int | None, overlap: float) -> list[Window]:

@@ -22,6 +22,7 @@ from vasculora.model.images import Numerics
 from vasculora.model.lora import LoraSettings
 from vasculora.model.official.config import OfficialConfig
 from vasculora.model.pretrained import defaults_path
+from vasculora.model.tiles import WindowSide
 
 PRESETS_DIR = Path(__file__).parent.parent / "assets" / "presets"
 
@@ -115,7 +116,7 @@ class WindowConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    size: int | None = Field(default=None, ge=0)
+    size: WindowSide | None = None
     """Side of a window in pixels of the image; 0 shows whole images, None takes the base's own."""
     overlap: float | None = Field(default=None, ge=0, le=0.75)
     """Share of a window that at least lies in the next one too, in prediction; None takes the
@@ -225,7 +226,7 @@ class EvaluateConfig(BaseModel):
     """What to segment where the data names nothing itself; None takes the model's own."""
     threshold: float | None = Field(default=None, gt=0, lt=1)
     """Probability above which a pixel counts; None takes the model's own."""
-    window: int | None = Field(default=None, ge=0)
+    window: WindowSide | None = None
     """Side in pixels of the windows into which larger images are cut; 0 shows whole images, None
     takes the model's own."""
     batch_size: int = Field(default=8, ge=1)
@@ -250,7 +251,7 @@ class PredictConfig(BaseModel):
     """What to segment; None takes the phrase the model was trained on."""
     threshold: float | None = Field(default=None, gt=0, lt=1)
     """Probability above which a pixel counts; None takes the model's own."""
-    window: int | None = Field(default=None, ge=0)
+    window: WindowSide | None = None
     """Side in pixels of the windows into which larger images are cut; 0 shows whole images, None
     takes the model's own."""
     gpu: int | None = None

@@ -65,6 +65,7 @@ def import_data(
             f"{out} lies inside the data folder {source}, which is only read. Choose an --out "
             "elsewhere."
         )
+    check_manifest_name(out)
     catalog = read_source(source, group_regex=group_regex)
     for note in catalog.notes:
         told = note.removeprefix("Warning: ")
@@ -72,7 +73,6 @@ def import_data(
     records = wanted_frames(catalog.records, frames, report=report)
     written = catalog.secret and not keep_names
     if written:
-        check_manifest_name(out)
         tell_greys(records, report)
         records = write_pictures(records, _pictures_dir(out), report=report)
     write_manifest(

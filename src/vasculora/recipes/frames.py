@@ -56,9 +56,10 @@ def wanted_frames(
             bar.advance()
 
         kept = choose_frames(records, frames, on_cine=take)
+    why = ", the best filled one" if frames == "peak" else ""
     for record in chosen[:_MAX_TOLD]:
         total = num_frames(record.image_path)
-        report.note(f"{record.case_id}: frame {record.frame} of {total} (from 0), {frames}.")
+        report.note(f"{record.case_id}: frame {record.frame} of {total} (from 0){why}.")
     if len(chosen) > _MAX_TOLD:
         report.note(f"... and {len(chosen) - _MAX_TOLD} more files.")
     return kept

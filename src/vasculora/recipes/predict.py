@@ -76,7 +76,7 @@ def predict(
             write_image(_named(stem, "overlay"), overlay(image, prediction.mask))
             masks.append(_named(stem, "mask"))
             bar.advance()
-    report.note(f"{len(pictures)} images segmented, written to {out}.")
+    report.note(f"Images segmented: {len(pictures)}, written to {out}.")
     return masks
 
 
@@ -145,7 +145,7 @@ def _plain_images(image: Path) -> Iterator[_Picture]:
     paths = sorted(p for p in image.iterdir() if _is_image(p)) if image.is_dir() else [image]
     for path in paths:
         if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such image.")
+            raise FileNotFoundError(f"{path}: no such image. Check the path.")
         yield _Picture(name=path.stem, path=path)
 
 

@@ -148,8 +148,8 @@ def _told(
         lines.append(f"  ... and {len(pairs) - _MAX_PAIRS} more.")
     return "\n".join(
         [
-            f"{len(pairs)} pairs of nearly the same image are in two parts of the split, so Val "
-            "Dice would look better than it is:",
+            "Nearly the same images are in two parts of the split, so Val Dice would look better "
+            f"than it is (pairs: {len(pairs)}):",
             *lines,
         ]
     )

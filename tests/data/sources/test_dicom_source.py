@@ -50,7 +50,7 @@ def test_a_folder_of_dicom_files(tmp_path, write_dicom):
         "Data: 8 images, none of them annotated, in layout 'dicom'.",
         "Not used: 1 DICOM files that are no images: case_",
         "Not used: 1 copies of a file that is used: case_",
-        "Not used: 1 files that are not DICOM.",
+        "Not used: what is not DICOM, 1 in number.",
         "Groups: 3, from PatientID in 2 DICOM files and StudyInstanceUID in a DICOM file; 1 DICOM "
         "files that name no patient are a group each.",
     ):

@@ -188,7 +188,7 @@ def _notes(data: Path, files: Sequence[DicomFile], *, num_files: int) -> tuple[s
     notes = [f"DICOM: {len(files)} files of images, {len(cines)} of several frames."]
     others = len(list_files(data, suffixes=("",)).plain) - num_files if data.is_dir() else 0
     if others:
-        notes.append(f"Not used: {others} files that are not DICOM.")
+        notes.append(f"Not used: what is not DICOM, {others} in number.")
     burned_in = sum(file.header.burned_in for file in files)
     if burned_in:
         notes.append(

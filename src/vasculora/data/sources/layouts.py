@@ -74,6 +74,11 @@ def find_layout(data: Path) -> Layout:
             f"{data}: no data set itself, but holds {many}: {listed}. Choose one: "
             f"{data / next(iter(below))}"
         )
+    if (data / "images").is_dir() and not (data / "masks").is_dir():
+        raise FileNotFoundError(
+            f"{data}: holds images/ and no masks/. Draw masks/NAME.png for each images/NAME.png, "
+            "white where the vessel is."
+        )
     entries = sorted(entry.name + "/" * entry.is_dir() for entry in data.iterdir())
     found = ", ".join(entries[:5]) + (" ..." if len(entries) > 5 else "") if entries else "nothing"
     wanted = "; ".join(f"'{layout.name}': {layout.wanted}" for layout in SOURCES if layout.wanted)
