@@ -29,7 +29,7 @@ LOW = 0.9
 _CLOSE = 0.01  # Dice that `area` may lose
 _LARGE = 512 * 512  # pixels up to which a loss at full size costs little beside the model
 _PER_CELL = 4
-_MOST_PIXELS, _MOST_MASKS = 3_000_000, 6  # what is measured, so that it takes a second or two
+_MOST_PIXELS, _MOST_MASKS = 3_000_000, 6  # what is measured, so that it takes seconds
 _NUM_STEPS = 20
 
 
