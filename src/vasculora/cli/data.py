@@ -96,11 +96,11 @@ def preview(
     ] = Path("preview.png"),
     augment: Annotated[
         str | None,
-        typer.Option(help="How far images are varied: none, light or strong. \\[default: strong]"),
+        typer.Option(help="How far images are varied: none, light or strong. \\[default: light]"),
     ] = None,
     modality: Annotated[
         str | None,
-        typer.Option(help="Whose light is varied: xray, fundus or octa. \\[default: looks]"),
+        typer.Option(help="Whose light strong varies: xray, fundus or octa. \\[default: auto]"),
     ] = None,
     num: Annotated[int | None, typer.Option(help="Number of samples. \\[default: 16]")] = None,
     seed: Annotated[

@@ -34,8 +34,8 @@ class PreviewConfig(BaseModel):
 
     data: Path
     """Folder of images and masks; it is only read."""
-    augment: Literal["none", "light", "strong"] = "strong"
-    """How far images are varied."""
+    augment: Literal["none", "light", "strong"] = "light"
+    """How far images are varied; `light` is what a run does unless told otherwise."""
     modality: Literal["auto", "xray", "fundus", "octa"] = "auto"
     """Kind of picture whose light `strong` varies; `auto` looks at the images."""
     phrase: str = PromptConfig().phrase
