@@ -80,8 +80,12 @@ def pick_workers(wanted: int | Literal["auto"], device: torch.device, *, num_pro
         return wanted
     if device.type == "cpu":
         return 0
-    num_cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    return max(0, min(_MOST_WORKERS, num_cores // num_processes - 1))
+    return max(0, min(_MOST_WORKERS, num_cores() // num_processes - 1))
+
+
+def num_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def worker_context() -> Literal["fork"] | None:
