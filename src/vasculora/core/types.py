@@ -68,6 +68,9 @@ class Record:
         image_path: The image file.
         targets: What is annotated in it; none where the image is not annotated.
         fov_path: A file that is white where the case is scored; None for all of it.
+        second_path: A second observer's mask file, of a case with one target; or None.
+        spacing: Millimetres from one row of pixels to the next, and from one column to the next;
+            None where they are not known.
         frame: Which picture of a DICOM file or a stack, from 0 on; None where the file is one.
     """
 
@@ -76,6 +79,8 @@ class Record:
     image_path: Path
     targets: tuple[Target, ...]
     fov_path: Path | None = None
+    second_path: Path | None = None
+    spacing: tuple[float, float] | None = None
     frame: int | None = None
 
 
@@ -90,6 +95,10 @@ class Sample:
         masks: True where the phrase of the same index is.
         phrases: One a mask.
         lot: A random number drawn anew each time a case is taken, by which words are chosen.
+        fov: True where the case is scored; None scores every pixel. It and the next two are of the
+            image as it was decoded: one that was moved has none.
+        second: True where a second observer saw the only mask's thing; None where there is none.
+        spacing: Millimetres a pixel, down the rows and across the columns; None where not known.
     """
 
     case_id: str
@@ -98,6 +107,9 @@ class Sample:
     masks: Bool[np.ndarray, "n h w"]
     phrases: tuple[str, ...]
     lot: int = 0
+    fov: Bool[np.ndarray, "h w"] | None = None
+    second: Bool[np.ndarray, "h w"] | None = None
+    spacing: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,9 @@ an edge leave no gap between them. The price: a ring thinner than a pixel may lo
 Augmentation draws from a generator made of (seed, epoch, index), so a case looks the same in an
 epoch whichever worker makes it and however often the run was resumed. Whether a case was decoded
 anew or kept changes how long it takes and nothing else.
+
+What a case is scored by, its field of view and a second observer's mask, is read where nothing
+augments: training asks for neither, and no mask can lie askew on a picture that was moved.
 """
 
 from collections.abc import Callable, Sequence
@@ -51,7 +54,8 @@ class VesselDataset(Dataset[Sample]):
         Args:
             records: The cases, in the order of their indices.
             phrase: Name of targets for which the data set has none.
-            transform: Applied to a sample each time it is taken.
+            transform: Applied to a sample each time it is taken; with one, samples have no field of
+                view, second mask or spacing.
             seed: Seed of the transform's random numbers.
             allow_empty: Accept masks without a single pixel.
             cache_bytes: Memory for decoded samples, all workers together; 0 decodes each anew.
@@ -87,17 +91,16 @@ class VesselDataset(Dataset[Sample]):
         record = self.records[index]
         kept = self._cache.get(index)
         if kept is None:
-            sample = load_sample(record, phrase=self.phrase, allow_empty=self.allow_empty)
-            self._cache.put(index, sample.image, sample.masks)
+            sample = load_sample(
+                record,
+                phrase=self.phrase,
+                allow_empty=self.allow_empty,
+                to_score=self.transform is None,
+            )
+            self._cache.put(index, sample.image, _layers(sample))
             return sample
-        image, masks = kept
-        return Sample(
-            case_id=record.case_id,
-            group=record.group,
-            image=image,
-            masks=masks,
-            phrases=_phrases(record, self.phrase),
-        )
+        image, layers = kept
+        return _from_layers(record, self.phrase, image, layers, to_score=self.transform is None)
 
 
 def draw_lot(seed: int, epoch: int, index: int) -> int:
@@ -105,17 +108,21 @@ def draw_lot(seed: int, epoch: int, index: int) -> int:
     return int(np.random.default_rng((seed, epoch, index, 1)).integers(2**32))
 
 
-def load_sample(record: Record, *, phrase: str, allow_empty: bool = False) -> Sample:
+def load_sample(
+    record: Record, *, phrase: str, allow_empty: bool = False, to_score: bool = True
+) -> Sample:
     """Return a case decoded and checked.
 
     Args:
         record: The case.
         phrase: Name of targets for which the data set has none.
         allow_empty: Accept masks without a single pixel.
+        to_score: Read the field of view, second mask and spacing too, which training does not need.
 
     Raises:
         FileNotFoundError: If a file is gone.
-        ValueError: If a file cannot be read, a mask does not fit its image, or a mask is empty.
+        ValueError: If a file cannot be read, a mask or field of view does not fit its image, or is
+            empty.
     """
     image = read_image(record.image_path, record.frame)
     masks = [_mask(record, target, image) for target in record.targets]
@@ -132,6 +139,9 @@ def load_sample(record: Record, *, phrase: str, allow_empty: bool = False) -> Sa
         image=image,
         masks=np.stack(masks) if masks else np.zeros((0, *image.shape[:2]), dtype=bool),
         phrases=phrases,
+        fov=_fov(record, image) if to_score else None,
+        second=_second(record, image) if to_score else None,
+        spacing=record.spacing if to_score else None,
     )
 
 
@@ -200,6 +210,26 @@ def draw_polygons(
     return mask
 
 
+def check_size(mask: Bool[np.ndarray, "_ _"], image: UInt8[np.ndarray, "h w 3"], what: str) -> None:
+    """Make sure that a mask lies on its image.
+
+    Args:
+        mask: Any kind of mask.
+        image: The image it belongs to.
+        what: The case and what the mask is to it, as `DRIVE/21_training: mask`.
+
+    Raises:
+        ValueError: If their sizes differ.
+    """
+    height, width = image.shape[:2]
+    if mask.shape != (height, width):
+        cure = "Rotate or re-export" if mask.shape == (width, height) else "Re-export"
+        raise ValueError(
+            f"{what} is {mask.shape[1]}x{mask.shape[0]} but image is {width}x{height}. {cure} the "
+            f"{what.rpartition(': ')[2]} at the image's own size."
+        )
+
+
 def _inside(points: Float[np.ndarray, "p 2"], height: int, width: int) -> Bool[np.ndarray, "h w"]:
     """Return where the winding number is not zero: the turns of all edges left of a centre."""
     x0, y0 = points.T
@@ -220,6 +250,35 @@ def _inside(points: Float[np.ndarray, "p 2"], height: int, width: int) -> Bool[n
     return winding
 
 
+def _layers(sample: Sample) -> Bool[np.ndarray, "n h w"]:
+    """Return all masks of a sample in one, as the cache keeps them."""
+    more = [mask[None] for mask in (sample.fov, sample.second) if mask is not None]
+    return np.concatenate([sample.masks, *more])
+
+
+def _from_layers(
+    record: Record,
+    phrase: str,
+    image: UInt8[np.ndarray, "h w 3"],
+    layers: Bool[np.ndarray, "n h w"],
+    *,
+    to_score: bool,
+) -> Sample:
+    """Return the sample of a record from what the cache kept."""
+    phrases = _phrases(record, phrase)
+    more = iter(layers[len(phrases) :])
+    return Sample(
+        case_id=record.case_id,
+        group=record.group,
+        image=image,
+        masks=layers[: len(phrases)],
+        phrases=phrases,
+        fov=next(more) if to_score and record.fov_path else None,
+        second=next(more) if to_score and record.second_path else None,
+        spacing=record.spacing if to_score else None,
+    )
+
+
 def _phrases(record: Record, phrase: str) -> tuple[str, ...]:
     return tuple(target.phrase or phrase for target in record.targets)
 
@@ -231,13 +290,29 @@ def _mask(
     if target.mask_path is None:
         return _drawn(record.case_id, target, height=height, width=width)
     mask = read_mask_image(target.mask_path, record.frame)
-    if mask.shape != (height, width):
-        cure = "Rotate or re-export" if mask.shape == (width, height) else "Re-export"
-        raise ValueError(
-            f"{record.case_id}: mask is {mask.shape[1]}x{mask.shape[0]} but image is "
-            f"{width}x{height}. {cure} the mask at the image's own size."
-        )
+    check_size(mask, image, f"{record.case_id}: mask")
     return mask
+
+
+def _fov(record: Record, image: UInt8[np.ndarray, "h w 3"]) -> Bool[np.ndarray, "h w"] | None:
+    if record.fov_path is None:
+        return None
+    fov = read_mask_image(record.fov_path, record.frame)
+    check_size(fov, image, f"{record.case_id}: field of view")
+    if not fov.any():
+        raise ValueError(
+            f"{record.case_id}: its field of view is empty, so nothing of it would be scored. "
+            "Export it anew, or take it out of the data."
+        )
+    return fov
+
+
+def _second(record: Record, image: UInt8[np.ndarray, "h w 3"]) -> Bool[np.ndarray, "h w"] | None:
+    if record.second_path is None:
+        return None
+    second = read_mask_image(record.second_path, record.frame)
+    check_size(second, image, f"{record.case_id}: second observer's mask")
+    return second
 
 
 def _drawn(case_id: str, target: Target, *, height: int, width: int) -> Bool[np.ndarray, "_ _"]:

@@ -85,4 +85,6 @@ def _cut(sample: Sample, corner: tuple[int, int], window: int) -> Sample:
         sample,
         image=sample.image[rows, columns].copy(),
         masks=sample.masks[:, rows, columns].copy(),
+        fov=None if sample.fov is None else sample.fov[rows, columns].copy(),
+        second=None if sample.second is None else sample.second[rows, columns].copy(),
     )

@@ -82,4 +82,13 @@ def augment(
     if grey:
         image = np.repeat(image, 3, axis=2)
     phrases = tuple(rename_sides(phrase, flips) for phrase in sample.phrases)
-    return replace(sample, image=image, masks=masks, phrases=phrases)
+    # What a case is scored by has not moved along.
+    return replace(
+        sample,
+        image=image,
+        masks=masks,
+        phrases=phrases,
+        fov=None,
+        second=None,
+        spacing=None,
+    )

@@ -12,7 +12,6 @@ from hashlib import blake2b
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from vasculora.core.io import read_mask_image
 from vasculora.core.report import Report
 from vasculora.core.types import Record, Sample, Target
 from vasculora.data.dataset import load_sample
@@ -117,7 +116,6 @@ def survey(records: Sequence[Record], *, phrase: str, allow_empty: bool, report:
         for record in records:
             try:
                 sample = load_sample(record, phrase=phrase, allow_empty=allow_empty)
-                _check_fov(record, sample)
             except (ValueError, OSError) as error:
                 found.unusable[record.case_id] = str(error)
             else:
@@ -125,23 +123,6 @@ def survey(records: Sequence[Record], *, phrase: str, allow_empty: bool, report:
                 found.fingerprints[record.case_id] = fingerprint(sample.image)
             bar.advance()
     return found
-
-
-def _check_fov(record: Record, sample: Sample) -> None:
-    if record.fov_path is None:
-        return
-    fov = read_mask_image(record.fov_path)
-    if fov.shape != sample.image.shape[:2]:
-        raise ValueError(
-            f"{record.case_id}: field of view is {fov.shape[1]}x{fov.shape[0]} but image is "
-            f"{sample.image.shape[1]}x{sample.image.shape[0]}. Re-export it at the image's own "
-            "size, or take it out of the data."
-        )
-    if not fov.any():
-        raise ValueError(
-            f"{record.case_id}: its field of view is empty, so nothing of it would be scored. "
-            "Export it anew, or take it out of the data."
-        )
 
 
 def _look(record: Record, sample: Sample, widths: Counter[int]) -> CaseFacts:
