@@ -17,7 +17,7 @@ from vasculora.core.types import Record
 from vasculora.data.dataset import load_sample
 from vasculora.data.sources import read_source
 from vasculora.metrics.ceiling import ceiling
-from vasculora.metrics.topology import skeleton_of
+from vasculora.metrics.topology import centreline
 
 HERE = Path(__file__).parent
 RULES = ("nearest", "area", "full")
@@ -83,12 +83,12 @@ def single(records: Iterable[Record], seed: int) -> Iterator[np.ndarray]:
 
 
 def measure(masks: list[np.ndarray], grids: list[int], sides: list[int]) -> Iterator[dict]:
-    skeletons = [skeleton_of(mask) for mask in masks]
+    lines = [centreline(mask) for mask in masks]
     for grid, side in product(grids, sides):
         for rule in RULES:
             found = [
-                ceiling(mask, rule, grid=grid, sam_size=side, skeleton=skeleton)
-                for mask, skeleton in zip(masks, skeletons, strict=True)
+                ceiling(mask, rule, grid=grid, sam_size=side, line=line)
+                for mask, line in zip(masks, lines, strict=True)
             ]
             row: dict = {"grid": grid, "side": side, "rule": rule, "num": len(found)}
             for name in ("dice", "cldice"):

@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from vasculora.core.geometry import (
@@ -58,7 +58,7 @@ def ceiling(
     grid: int,
     sam_size: int,
     fit: Fit = "squash",
-    skeleton: Bool[np.ndarray, "h w"] | None = None,
+    line: UInt8[np.ndarray, "h w"] | None = None,
 ) -> Ceiling:
     """Return the best Dice and clDice under one target rule, at the image's own size.
 
@@ -68,10 +68,10 @@ def ceiling(
         grid: Side of the mask decoder's grid, in cells.
         sam_size: Side of SAM 2's square input, in pixels.
         fit: How an image becomes that square.
-        skeleton: Centreline of the mask, where it is known already.
+        line: Centreline of the mask, where it is known already.
     """
     pred = perfect_prediction(mask, rule, grid=grid, sam_size=sam_size, fit=fit)
-    return Ceiling(dice=dice(count(pred, mask)), cldice=cldice(pred, mask, skeleton=skeleton))
+    return Ceiling(dice=dice(count(pred, mask)), cldice=cldice(pred, mask, line=line))
 
 
 def perfect_prediction(

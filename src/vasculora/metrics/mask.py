@@ -15,6 +15,9 @@ from jaxtyping import Bool, Float, Int
 THRESHOLDS = tuple(step / 100 for step in range(1, 100))
 """Grid that `best_threshold` searches unless told otherwise."""
 
+SWEEP = tuple(step / 20 for step in range(1, 20))
+"""Thresholds by which a model is judged on validation images: 0.05 to 0.95."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
@@ -87,6 +90,14 @@ def precision(counts: Counts) -> float:
     return _ratio(counts.tp, counts.tp + counts.fp, counts)
 
 
+def specificity(counts: Counts) -> float:
+    """Return the share of the background that was left alone.
+
+    Without any background it is 1 if nothing was missed, and 0 if something was.
+    """
+    return _ratio(counts.tn, counts.tn + counts.fp, counts)
+
+
 def score(
     pred: Bool[np.ndarray, "h w"],
     mask: Bool[np.ndarray, "h w"],
@@ -145,8 +156,32 @@ def best_threshold(
             f"a threshold needs one mask an image, got {len(probs)} images and {len(masks)} masks."
         )
     grid = sorted(thresholds)
-    totals = [_dice_by_threshold(p, m, grid) for p, m in zip(probs, masks, strict=True)]
+    totals = [dice_by_threshold(p, m, grid) for p, m in zip(probs, masks, strict=True)]
     return grid[int(np.argmax(np.sum(totals, axis=0)))]
+
+
+def dice_by_threshold(
+    prob: Float[np.ndarray, "h w"],
+    mask: Bool[np.ndarray, "h w"],
+    thresholds: Sequence[float] = SWEEP,
+    fov: Bool[np.ndarray, "h w"] | None = None,
+) -> Float[np.ndarray, " g"]:
+    """Return the Dice at each threshold; vessel is where the probability is above.
+
+    Each pixel is sorted into the thresholds once, and counting from the top gives every one's mask.
+
+    Args:
+        prob: Probability of each pixel.
+        mask: True where vessel is.
+        thresholds: What to try, rising.
+        fov: True where the case is scored; None scores every pixel.
+    """
+    inside = slice(None) if fov is None else fov
+    found, truth = prob[inside].ravel(), mask[inside].ravel()
+    rank = np.searchsorted(np.asarray(thresholds, dtype=prob.dtype), found, side="left")
+    tp = _at_least(rank[truth], len(thresholds))
+    area = _at_least(rank, len(thresholds)) + np.count_nonzero(truth)
+    return np.where(area > 0, 2 * tp / np.maximum(area, 1), 1.0)
 
 
 def _ratio(part: int, whole: int, counts: Counts) -> float:
@@ -158,16 +193,6 @@ def _ratio(part: int, whole: int, counts: Counts) -> float:
 def _soft_iou(one: Float[np.ndarray, "h w"], other: Float[np.ndarray, "h w"]) -> float:
     union = float(np.maximum(one, other).sum(dtype=np.float64))
     return float(np.minimum(one, other).sum(dtype=np.float64)) / union if union else 1.0
-
-
-def _dice_by_threshold(
-    prob: Float[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"], grid: Sequence[float]
-) -> Float[np.ndarray, " g"]:
-    # Each pixel is sorted into the grid once; counting from the top gives every threshold's mask.
-    rank = np.searchsorted(np.asarray(grid, dtype=prob.dtype), prob, side="left")
-    tp = _at_least(rank[mask], len(grid))
-    area = _at_least(rank.ravel(), len(grid)) + np.count_nonzero(mask)
-    return np.where(area > 0, 2 * tp / np.maximum(area, 1), 1.0)
 
 
 def _at_least(rank: Int[np.ndarray, " p"], size: int) -> Int[np.ndarray, " g"]:

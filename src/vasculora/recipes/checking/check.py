@@ -21,7 +21,7 @@ from vasculora.data.dataset import load_sample
 from vasculora.data.leaks import find_near_duplicates
 from vasculora.data.sources import Catalog, read_source
 from vasculora.metrics.ceiling import Ceiling, ceiling
-from vasculora.metrics.topology import skeleton_of
+from vasculora.metrics.topology import centreline
 from vasculora.model.base import find_folder, read_plan
 from vasculora.model.memory import Memory
 from vasculora.model.official.config import OfficialConfig
@@ -219,12 +219,12 @@ def _ceilings(
                 continue
             num_pixels += mask.size
             view = fullest_view(mask, processor)
-            skeleton = skeleton_of(view)
+            line = centreline(view)
             for (pair, rule), values in scores.items():
                 grid, side = pair
                 # Other bases than the own one may not know how to keep an image's shape.
                 fit = processor.fit if pair == own else "squash"
-                one = ceiling(view, rule, grid=grid, sam_size=side, fit=fit, skeleton=skeleton)
+                one = ceiling(view, rule, grid=grid, sam_size=side, fit=fit, line=line)
                 values.append(one)
                 bar.advance()
     return tuple(
