@@ -11,11 +11,12 @@ from tests.conftest import FAMILY_CONFIGS, TINY, draw
 from vasculora.core.config import load_config
 from vasculora.data.dataset import draw_lot
 from vasculora.data.synthetic.styles import all_phrases
-from vasculora.model.base import find_folder
+from vasculora.model.base import find_folder, read_base
 from vasculora.model.images import PatchConfig
 from vasculora.model.memory import Memory, read_memory, write_memory
 from vasculora.model.mllm import find_family
-from vasculora.model.processor import Processor, ProcessorConfig
+from vasculora.model.official.config import OfficialConfig
+from vasculora.model.processor import Processor
 from vasculora.model.prompts import OFFICIAL_QUESTIONS, PromptConfig, build_turns
 from vasculora.model.scratch import train_tokenizer
 
@@ -156,7 +157,7 @@ def test_a_chinese_phrase_comes_out_of_the_tokens_as_it_went_in(family, opened):
 
 
 def test_the_bundled_base_reads_chinese_letter_by_letter():
-    nano = Processor.from_pretrained(find_folder("nano"), ProcessorConfig(), PromptConfig())
+    nano = read_base(find_folder("nano"), OfficialConfig()).processor
     for phrase in CHINESE:
         ids = nano.tokenizer.encode(phrase)
         assert nano.tokenizer.decode(ids) == phrase

@@ -73,11 +73,11 @@ def test_neighbours_are_weighed_by_their_bells():
     assert (np.diff(prob[3:9]) <= 0).all()
 
 
-def test_a_window_without_seg_is_empty_and_the_first_with_one_speaks():
+def test_a_window_without_seg_is_empty_and_every_different_answer_is_told():
     windows = [(slice(0, 1), slice(0, 4)), (slice(0, 1), slice(4, 8))]
     dumb = predicted(np.zeros((1, 4)), text="No.", seg_found=False)
     mixed = blend((1, 8), windows, [dumb, predicted(np.ones((1, 4)))], threshold=0.5)
-    assert (mixed.text, mixed.seg_found) == ("[SEG]", True)
+    assert (mixed.text, mixed.seg_found) == ("No.\n[SEG]", True)
     np.testing.assert_array_equal(mixed.prob, [[0] * 4 + [1] * 4])
     mixed = blend((1, 8), windows, [dumb, dumb], threshold=0.5)
     assert (mixed.text, mixed.seg_found) == ("No.", False)

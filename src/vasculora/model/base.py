@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedTokenizerFast
+
 from vasculora.core.io import read_json
 from vasculora.model.hub import PREFIX, fetch
 from vasculora.model.memory import Memory, read_memory
@@ -144,7 +146,7 @@ def add_tokenizer(plan: Plan) -> Base:
     """
     layout, settings, memory = plan.layout, plan.settings, plan.memory
     if layout is None:
-        processor = Processor.from_pretrained(plan.folder, memory.processor, memory.prompt)
+        processor = Processor(_own_tokenizer(plan.folder), memory.processor, memory.prompt)
     else:
         tokenizer = load_tokenizer(plan.folder)
         try:
@@ -214,6 +216,19 @@ def _read_config(folder: Path) -> dict[str, Any]:
         f"{path}: expected model_type '{OFFICIAL_TYPE}' (an official Sa2VA) or '{MODEL_TYPE}' (one "
         f"of ours), got {found!r}.{why} Give the folder of a Sa2VA checkpoint."
     )
+
+
+def _own_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    """Return the tokenizer of a base of ours."""
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: the base's tokenizer is missing. Copy it again.")
+    try:
+        return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+    except Exception as cause:
+        raise ValueError(
+            f"{path}: expected a tokenizer, but it cannot be read ({cause}). Copy the base again."
+        ) from cause
 
 
 def _plan_own(folder: Path, tree: Mapping[str, Any]) -> Plan:

@@ -8,7 +8,6 @@ before they come here.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -129,30 +128,6 @@ class Processor:
             tokenizer=tokenizer,
         )
 
-    @classmethod
-    def from_pretrained(
-        cls, path: Path, config: ProcessorConfig, prompt: PromptConfig
-    ) -> "Processor":
-        """Return the processor whose tokenizer is kept in a base's folder.
-
-        Raises:
-            FileNotFoundError: If there is no tokenizer.
-            ValueError: If it is damaged.
-        """
-        tokenizer_path = path / "tokenizer.json"
-        if not tokenizer_path.is_file():
-            raise FileNotFoundError(
-                f"{tokenizer_path}: the base's tokenizer is missing. Copy it again."
-            )
-        try:
-            tokenizer = PreTrainedTokenizerFast.from_pretrained(path, local_files_only=True)
-        except Exception as cause:
-            raise ValueError(
-                f"{tokenizer_path}: expected a tokenizer, but it cannot be read ({cause}). "
-                "Copy the base again."
-            ) from cause
-        return cls(tokenizer, config, prompt)
-
     def batch(self, samples: Sequence[Sample]) -> Batch:
         """Return samples with their questions, answers and targets, ready for training.
 
@@ -183,9 +158,25 @@ class Processor:
         return self._assemble(
             case_ids=case_ids,
             images=images,
-            conversations=[_Conversation(i, (phrase,), None) for i, phrase in enumerate(phrases)],
+            conversations=_one_each(phrases),
             answered=False,
             image_index=torch.zeros(0, dtype=torch.long),
+            targets=(),
+        )
+
+    def answered(
+        self,
+        case_ids: Sequence[str],
+        images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
+        phrases: Sequence[str],
+    ) -> Batch:
+        """Return the same questions with the answers that are trained on, without targets."""
+        return self._assemble(
+            case_ids=case_ids,
+            images=images,
+            conversations=_one_each(phrases),
+            answered=True,
+            image_index=torch.arange(len(images)),
             targets=(),
         )
 
@@ -253,13 +244,19 @@ class Processor:
             prob = self.probability(own, size)
             predictions.append(
                 Prediction(
-                    text=self.tokenizer.decode(list(answer), skip_special_tokens=False).strip(),
+                    text=self._said(answer),
                     seg_found=len(own) > 0,
                     prob=prob,
                     mask=prob > self.config.threshold,
                 )
             )
         return predictions
+
+    @property
+    def trained_answer(self) -> str:
+        """The answer that is trained on, as a prediction's text gives it."""
+        answer = self.prompt.answer + TEMPLATES[self.prompt.template].suffix
+        return self._said(self.tokenizer.encode(answer, add_special_tokens=False))
 
     def probability(
         self, mask_logits: Float[Tensor, "n r r"], size: tuple[int, int]
@@ -280,6 +277,10 @@ class Processor:
         if self.config.fit == "squash":
             return None
         return letterbox(size, side=self.config.sam_size, cells=self.config.mask_size)
+
+    def _said(self, answer: Sequence[int]) -> str:
+        """Return the text of an answer's tokens, with the marks that end it."""
+        return str(self.tokenizer.decode(list(answer), skip_special_tokens=False)).strip()
 
     def _conversations(self, index: int, sample: Sample) -> list[_Conversation]:
         """Return what is asked of one sample: all in one conversation, or one a phrase."""
@@ -382,6 +383,11 @@ class Processor:
                 f"the tokenizer does not know {token}. Use the tokenizer that came with the base."
             )
         return index
+
+
+def _one_each(phrases: Sequence[str]) -> list[_Conversation]:
+    """Return what is asked in use: one phrase of each image."""
+    return [_Conversation(index, (phrase,), None) for index, phrase in enumerate(phrases)]
 
 
 def _size(image: UInt8[np.ndarray, "h w 3"]) -> tuple[int, int]:

@@ -9,6 +9,11 @@ taken. What is blended is probability, not logits: a window whose answer has no 
 logits, and counts as probability 0. The bell is Isensee et al.'s (nnU-Net, 2021), for a mask is
 least sure at the border of what was seen; its spread is an eighth of the window.
 
+The model pulls whatever it is shown to one size, so things look larger to it where less is shown at
+once, and smaller where more is: a zoom is a matter of windows. Zoomed in, even an image that would
+be shown whole has windows; zoomed out, a window may be larger than its image, which is then
+continued by its own mirror image.
+
 MONAI's sliding window was not taken: it pads short sides with a constant that no training image
 holds, and importing it costs more seconds than most predictions.
 """
@@ -18,7 +23,7 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from pydantic import AfterValidator, Field
 
 from vasculora.core.types import Prediction
@@ -48,22 +53,39 @@ WindowSide = Annotated[int, Field(ge=0), AfterValidator(check_side)]
 """Setting of a window's side in pixels; 0 shows whole images."""
 
 
-def cut_windows(size: tuple[int, int], *, window: int | None, overlap: float) -> list[Window]:
+def cut_windows(
+    size: tuple[int, int], *, window: int | None, overlap: float, zoom: float = 1.0
+) -> list[Window]:
     """Return the windows that cover an image, row by row; the whole image if it is no larger.
 
     Args:
         size: Height and width of the image.
         window: Side of a window in pixels; None for the whole image.
         overlap: Least share of a window that lies in the next one too, in [0, 1).
+        zoom: How many times as large things are shown; below 1, the windows are those of the image
+            as `widen` makes it.
     """
-    height, width = size
-    if window is None:
-        return [(slice(0, height), slice(0, width))]
-    return [
-        (slice(top, top + window), slice(left, left + window))
-        for top in _starts(height, window, overlap)
-        for left in _starts(width, window, overlap)
+    rows, columns = (_slices(extent, window or extent, overlap, zoom) for extent in size)
+    return [(row, column) for row in rows for column in columns]
+
+
+def widen(
+    image: UInt8[np.ndarray, "_ _ 3"], windows: Sequence[Window]
+) -> UInt8[np.ndarray, "_ _ 3"]:
+    """Return the image, continued on all sides alike by its own mirror image as far as it must be.
+
+    Args:
+        image: RGB, 0 to 255.
+        windows: They cover it, and perhaps more.
+    """
+    size = image.shape[:2]
+    covered = _covered(windows)
+    if covered == size:
+        return image
+    margins = [
+        (m.start, whole - m.stop) for m, whole in zip(_middle(size, windows), covered, strict=True)
     ]
+    return np.pad(image, (*margins, (0, 0)), mode="reflect")
 
 
 def blend(
@@ -77,27 +99,51 @@ def blend(
 
     Args:
         size: Height and width of the image.
-        windows: They cover it.
+        windows: They cover it, and perhaps more.
         predictions: One a window.
         threshold: Probability above which a pixel belongs to the mask.
 
     Returns:
-        One window's prediction as it is; of several the mean probability of each pixel, weighted
-        by its nearness to each window's centre, and the first answer that has a `[SEG]`, else the
-        first one.
+        Of one window its own probability; of several the mean at each pixel, weighted by its
+        nearness to each window's centre. The text holds each different answer once, a line each.
     """
-    if len(predictions) == 1:
-        return predictions[0]
-    total, weights = np.zeros(size, dtype=np.float32), np.zeros(size, dtype=np.float32)
+    prob = predictions[0].prob if len(predictions) == 1 else _mean(windows, predictions)
+    prob = prob[_middle(size, windows)]
+    return Prediction(
+        text="\n".join(dict.fromkeys(prediction.text for prediction in predictions)),
+        seg_found=any(prediction.seg_found for prediction in predictions),
+        prob=prob,
+        mask=prob > threshold,
+    )
+
+
+def _mean(windows: Sequence[Window], predictions: Sequence[Prediction]) -> Float[np.ndarray, "_ _"]:
+    """Return the probability of all that the windows cover."""
+    covered = _covered(windows)
+    total, weights = np.zeros(covered, dtype=np.float32), np.zeros(covered, dtype=np.float32)
     for window, prediction in zip(windows, predictions, strict=True):
         bell = np.outer(*(_bell(side) for side in prediction.prob.shape))
         total[window] += bell * prediction.prob
         weights[window] += bell
-    prob = np.clip(total / weights, 0, 1)
-    speaker = next((found for found in predictions if found.seg_found), predictions[0])
-    return Prediction(
-        text=speaker.text, seg_found=speaker.seg_found, prob=prob, mask=prob > threshold
-    )
+    return np.clip(total / weights, 0, 1)
+
+
+def _covered(windows: Sequence[Window]) -> tuple[int, int]:
+    """Return the height and width of what the windows cover, of which the last is the corner."""
+    rows, columns = windows[-1]
+    return rows.stop, columns.stop
+
+
+def _middle(size: tuple[int, int], windows: Sequence[Window]) -> Window:
+    """Return where the image lies in what its windows cover."""
+    top, left = ((c - s) // 2 for c, s in zip(_covered(windows), size, strict=True))
+    return slice(top, top + size[0]), slice(left, left + size[1])
+
+
+def _slices(extent: int, window: int, overlap: float, zoom: float) -> list[slice]:
+    """Return the windows along one side."""
+    shown = max(1, round(min(extent, window) / zoom))
+    return [slice(s, s + shown) for s in _starts(max(extent, shown), shown, overlap)]
 
 
 def _starts(extent: int, window: int, overlap: float) -> list[int]:
