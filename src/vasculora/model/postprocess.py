@@ -7,11 +7,28 @@ hysteresis knows four only, so what hangs together is labelled here.
 """
 
 from dataclasses import replace
+from typing import Annotated
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from pydantic import AfterValidator, Field
 
 from vasculora.core.types import Prediction
+
+
+def check_min_size(min_size: int) -> int:
+    """Return the least size of a piece of a mask, 0 to keep all.
+
+    Raises:
+        ValueError: If it removes nothing.
+    """
+    if min_size == 1:
+        raise ValueError("1 removes nothing, for no piece is smaller. Give 2 or more, or 0.")
+    return min_size
+
+
+MinSize = Annotated[int, Field(ge=0), AfterValidator(check_min_size)]
+"""Setting of the least pixels of a piece of a mask; 0 keeps every speck."""
 
 
 def clean(
@@ -33,7 +50,7 @@ def clean(
     if hysteresis is not None:
         check_low(hysteresis, threshold)
         mask = _grow(prediction.prob, mask, hysteresis)
-    if min_size > 1:
+    if min_size:
         mask = _without_specks(mask, min_size)
     return replace(prediction, mask=mask)
 

@@ -17,10 +17,12 @@ from vasculora.data.splits import read_fold
 from vasculora.data.synthetic.styles import SynthStyle
 from vasculora.engine.optim import OptimConfig
 from vasculora.engine.trainer import TrainerConfig
+from vasculora.engine.tta import TTA
 from vasculora.losses.objective import ObjectiveConfig
 from vasculora.model.images import Numerics
 from vasculora.model.lora import LoraSettings
 from vasculora.model.official.config import OfficialConfig
+from vasculora.model.postprocess import MinSize
 from vasculora.model.pretrained import defaults_path
 from vasculora.model.tiles import WindowSide
 
@@ -207,6 +209,24 @@ class FinetuneConfig(BaseModel):
         return self
 
 
+class AnswerConfig(BaseModel):
+    """What is made of a model's answers beside asking it once."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tta: TTA = "none"
+    """Views whose logits are averaged (test-time augmentation): `flips`, the image and its three
+    mirror images (4 times the work), `scales`, the image shown as it is, larger and smaller (about
+    6 times), or `all` of these (about 9 times). A view of which the phrase would be false is left
+    out."""
+    min_size: MinSize = 0
+    """Pixels that a piece of the mask must have at least, those that touch at a corner together; 0
+    keeps every speck."""
+    hysteresis: float | None = Field(default=None, gt=0, lt=1)
+    """Probability above which a pixel counts too, where such pixels join it to one above the
+    threshold: faint ends of a sure vessel. None counts by the threshold alone."""
+
+
 class EvaluateConfig(BaseModel):
     """Settings of `vasculora evaluate`."""
 
@@ -229,6 +249,8 @@ class EvaluateConfig(BaseModel):
     window: WindowSide | None = None
     """Side in pixels of the windows into which larger images are cut; 0 shows whole images, None
     takes the model's own."""
+    answer: AnswerConfig = AnswerConfig()
+    """What is made of the model's answers."""
     batch_size: int = Field(default=8, ge=1)
     """Images predicted together."""
     gpu: int | None = None
@@ -254,6 +276,8 @@ class PredictConfig(BaseModel):
     window: WindowSide | None = None
     """Side in pixels of the windows into which larger images are cut; 0 shows whole images, None
     takes the model's own."""
+    answer: AnswerConfig = AnswerConfig()
+    """What is made of the model's answers."""
     gpu: int | None = None
     """Index of the GPU; None takes the first one, or the CPU where there is none."""
 
