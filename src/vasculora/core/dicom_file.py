@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vasculora.core.limits import MAX_PIXELS
+from vasculora.core.spacing import SPACING_KEYWORDS, Spacing, dicom_spacing
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -59,6 +60,7 @@ _NEEDED = (
     "WindowWidth",
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
+    *SPACING_KEYWORDS,
     *(
         f"{kind}{colour}PaletteColorLookupTable{what}"
         for colour in ("Red", "Green", "Blue")
@@ -93,6 +95,7 @@ class Header:
         patient: What all files of one patient share; empty where nothing says whose it is.
         patient_by: Which element that comes from.
         burned_in: Whether names may stand in the pictures themselves.
+        spacing: Millimetres a pixel in the patient; None where they are not known.
     """
 
     num_frames: int
@@ -100,6 +103,7 @@ class Header:
     patient: str
     patient_by: str
     burned_in: bool
+    spacing: Spacing | None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -205,6 +209,7 @@ def _header(ds: "Dataset") -> Header:
         patient=patient,
         patient_by=patient_by,
         burned_in=str(ds.get("BurnedInAnnotation") or "").upper() == "YES",
+        spacing=dicom_spacing(ds),
     )
 
 

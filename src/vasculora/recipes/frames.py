@@ -22,6 +22,7 @@ from vasculora.core.io import (
 from vasculora.core.report import Report
 from vasculora.core.types import Record, Target
 from vasculora.data.frames import Frames, choose_frames, cines
+from vasculora.data.sources.pairs import FOV_DIR, SECOND_DIR
 
 DEFAULT_FRAMES: Frames = "peak"
 """What is taken of a cine where nothing is said: the frame that is measured and annotated."""
@@ -98,8 +99,8 @@ def write_pictures(
 ) -> tuple[Record, ...]:
     """Write images and masks as PNG files called by their cases, and return records of these.
 
-    The folder is a data set as soon as there are masks: `images/`, `masks/` and `groups.csv`. A PNG
-    file holds pixels and nothing else.
+    The folder is a data set as soon as there are masks: `images/`, `masks/` and `groups.csv`, with
+    `fov/` and `second_masks/` where there are such. A PNG file holds pixels and nothing else.
 
     Args:
         records: The cases, none of them named after anybody.
@@ -128,10 +129,6 @@ def _write_case(record: Record, folder: Path) -> Record:
     name = f"{record.case_id}.png"
     image_path = folder / "images" / name
     write_image(image_path, _as_grey(read_image(record.image_path, record.frame)))
-    fov_path = None
-    if record.fov_path is not None:
-        fov_path = folder / "fov" / name
-        write_image(fov_path, read_mask_image(record.fov_path).astype(np.uint8) * 255)
     targets = tuple(
         _write_target(
             target,
@@ -140,14 +137,25 @@ def _write_case(record: Record, folder: Path) -> Record:
         )
         for k, target in enumerate(record.targets)
     )
-    return replace(record, image_path=image_path, targets=targets, fov_path=fov_path, frame=None)
+    return replace(
+        record,
+        image_path=image_path,
+        targets=targets,
+        fov_path=_write_mask(record.fov_path, record.frame, folder / FOV_DIR / name),
+        second_path=_write_mask(record.second_path, record.frame, folder / SECOND_DIR / name),
+        frame=None,
+    )
 
 
 def _write_target(target: Target, frame: int | None, path: Path) -> Target:
-    if target.mask_path is None:
-        return target
-    write_image(path, read_mask_image(target.mask_path, frame).astype(np.uint8) * 255)
-    return replace(target, mask_path=path)
+    return replace(target, mask_path=_write_mask(target.mask_path, frame, path))
+
+
+def _write_mask(mask: Path | None, frame: int | None, path: Path) -> Path | None:
+    if mask is None:
+        return None
+    write_image(path, read_mask_image(mask, frame).astype(np.uint8) * 255)
+    return path
 
 
 def _as_grey(

@@ -55,6 +55,28 @@ def test_subfolders_are_mirrored_and_belong_to_the_name(tmp_path: Path) -> None:
     assert [case.name for case in listing.cases] == ["p1/a", "p2/a"]
 
 
+@pytest.mark.parametrize(
+    ("names", "second", "fov"),
+    [
+        (("p/7.png", "p/7_gt.png", "p/7_2ndHO.png", "p/7_fov.gif"), "p/7_2ndHO.png", "p/7_fov.gif"),
+        (
+            ("p/images/7.png", "p/masks/7.png", "p/second_masks/7.png", "p/fov/7_mask.png"),
+            "p/second_masks/7.png",
+            "p/fov/7_mask.png",
+        ),
+        (("p/images/7.png", "p/masks/7.png"), None, None),
+    ],
+)
+def test_what_scores_use_lies_beside_the_mask(
+    tmp_path: Path, names: tuple[str, ...], second: str | None, fov: str | None
+) -> None:
+    touch(tmp_path, *names)
+    (case,) = (listing := read_pairs(tmp_path / "p")).cases
+    assert case.second_path == (second and tmp_path / second)
+    assert case.fov_path == (fov and tmp_path / fov)
+    assert not any(listing.unused.values())
+
+
 def test_a_dot_in_a_name_is_part_of_it(tmp_path: Path) -> None:
     touch(tmp_path, "images/a.1.png", "images/a.2.png", "masks/a.1.png", "masks/a.2_gt.png")
     assert [case.name for case in read_pairs(tmp_path).cases] == ["a.1", "a.2"]
@@ -76,14 +98,17 @@ def test_what_is_left_over_is_listed_and_hidden_files_are_not(tmp_path: Path) ->
         "masks/a_1stHO.png",
         "masks/a_2ndHO.png",
         "masks/z.png",
+        "fov/z.png",
         "masks/Thumbs.db",
     )
     listing = read_pairs(tmp_path)
     assert pairs(listing, tmp_path) == {"a.png": "masks/a_1stHO.png"}
+    assert listing.cases[0].second_path == tmp_path / "masks" / "a_2ndHO.png"
     assert listing.unused == {
         "images without a mask": ("b.png",),
         "masks without an image": ("z.png",),
-        "masks of a second observer": ("a_2ndHO.png",),
+        "masks of a second observer without a first": (),
+        "fields of view without an image and its mask": ("fov/z.png",),
         NO_IMAGES: (),
         ODD: (),
     }
@@ -116,6 +141,12 @@ def test_two_images_of_one_name_are_an_error(tmp_path: Path) -> None:
 def test_two_masks_for_one_image_are_an_error(tmp_path: Path) -> None:
     touch(tmp_path, "images/a.png", "masks/a.png", "masks/a_gt.png")
     with pytest.raises(ValueError, match=r"image a has 2 masks: a\.png, a_gt\.png. Keep one"):
+        read_pairs(tmp_path)
+    (tmp_path / "masks" / "a_gt.png").unlink()
+    touch(tmp_path, "masks/a_2ndHO.png", "second_masks/a.png")
+    with pytest.raises(
+        ValueError, match=r"image a has 2 masks of a second observer: a_2ndHO\.png,"
+    ):
         read_pairs(tmp_path)
 
 

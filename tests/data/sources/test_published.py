@@ -13,6 +13,7 @@ from vasculora.data.dataset import load_sample
 from vasculora.data.sources import Catalog, read_source, write_manifest
 from vasculora.data.sources.layouts import SOURCES
 from vasculora.data.sources.published import PUBLISHED
+from vasculora.data.sources.rules import PublicSet
 
 MASK = np.zeros((6, 8), np.uint8)
 MASK[2:4, 1:7] = 255
@@ -77,8 +78,10 @@ def test_drive(tmp_path: Path, above: str) -> None:
     ]
     assert catalog.notes[1:3] == (
         f"Not used: 1 images without a mask: {above}test/images/02_test",
-        f"Not used: 1 masks of a second observer: {above}test/2nd_manual/01_manual2",
+        "For scoring: a field of view (2 of 2 images), a second observer's mask (1 of 2 images).",
     )
+    second = [record.second_path for record in catalog.records]
+    assert second == [data / "test/2nd_manual/01_manual2.gif", None]
     assert any(note.startswith("The data set's own parts hold no val.") for note in catalog.notes)
 
 
@@ -93,6 +96,7 @@ def test_chase(tmp_path: Path) -> None:
     assert groups(catalog.records) == ["01", "01", "02"]
     assert catalog.records[0].fov_path == tmp_path / "fov_masks_lwnet/Image_01L.gif"
     assert catalog.records[1].fov_path is catalog.records[2].fov_path is None
+    assert catalog.records[1].second_path == tmp_path / "Image_01R_2ndHO.png"
     assert "Not used: 1 other image files: fov_masks_lwnet/2" in catalog.notes
     assert catalog.split is None
     assert catalog.notes[-1] == "Groups: 2, one a child, whose number is in the file names."
@@ -112,8 +116,21 @@ def test_stare(tmp_path: Path, place: str) -> None:
     save(tmp_path, "labels-ah/im0001.ah.ppm", "labels-ah/im0002.ah.ppm", mask=True)
     save(tmp_path, "labels-vk/im0001.vk.ppm", mask=True)
     catalog = read(tmp_path, "stare", "im0001", "im0002")
-    note = "Not used: 1 masks of a second observer: labels-vk/im0001.vk"
-    assert catalog.notes[1] == note
+    second = [record.second_path for record in catalog.records]
+    assert second == [tmp_path / "labels-vk/im0001.vk.ppm", None]
+
+
+def test_a_second_observer_alone_is_no_truth(tmp_path: Path) -> None:
+    save(tmp_path, "Image_01L.jpg", "Image_01R.jpg")
+    save(tmp_path, "Image_01L_1stHO.png", "Image_01R_2ndHO.png", mask=True)
+    catalog = read(tmp_path, "chase_db1", "Image_01L")
+    note = "Not used: 1 masks of a second observer without a first: Image_01R_2ndHO"
+    assert note in catalog.notes
+
+
+@pytest.mark.parametrize("public", PUBLISHED, ids=lambda public: public.name)
+def test_a_second_observer_stands_beside_one_mask(public: PublicSet) -> None:
+    assert all(len(rule.masks) == 1 for rule in public.rules if rule.second)
 
 
 def test_stare_must_be_unpacked(tmp_path: Path) -> None:

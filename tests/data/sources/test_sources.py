@@ -210,7 +210,7 @@ def test_real_images_with_two_observers_and_a_pattern(shared_dir: Path) -> None:
     catalog = read_source(shared_dir / "data" / "chase_db1" / "CHASEDB1", group_regex=r"_(\d+)[LR]")
     assert len(catalog.records) == 28
     assert sorted({record.group for record in catalog.records}) == [f"{i:02}" for i in range(1, 15)]
-    assert catalog.notes[1].startswith("Not used: 28 masks of a second observer: Image_01L_2ndHO,")
+    assert catalog.notes[1] == "For scoring: a second observer's mask (28 of 28 images)."
 
 
 def test_real_images_and_masks_in_two_folders(shared_dir: Path, tmp_path: Path) -> None:

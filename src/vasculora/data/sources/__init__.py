@@ -103,6 +103,8 @@ def _catalog(data_dir: Path, layout: Layout, listing: Listing, group_regex: str 
             image_path=case.image_path,
             targets=case.targets,
             fov_path=case.fov_path,
+            second_path=case.second_path,
+            spacing=case.spacing,
             frame=case.frame,
         )
         for case, group in zip(cases, groups, strict=True)
@@ -114,6 +116,7 @@ def _catalog(data_dir: Path, layout: Layout, listing: Listing, group_regex: str 
         f"Data: {_counted(records)} in layout '{layout.name}'{_terms(layout)}.",
         *listing.notes,
         *_unused_notes(listing, case_ids),
+        *_scoring_notes(records),
         *((_WHY_HIDDEN[listing.private],) if private else ()),
         grouping,
         *_split_notes(records, split, split_name),
@@ -203,6 +206,17 @@ def _unused_notes(listing: Listing, case_ids: Mapping[str, str]) -> list[str]:
             more = " ..." if len(file_names) > _MAX_NAMES else ""
             notes.append(f"Not used: {len(file_names)} {reason}: {', '.join(names)}{more}")
     return notes
+
+
+def _scoring_notes(records: Sequence[Record]) -> list[str]:
+    """Return a line about what scores use beside the masks; none where there is nothing."""
+    counts = {
+        "a field of view": sum(record.fov_path is not None for record in records),
+        "a second observer's mask": sum(record.second_path is not None for record in records),
+        "the size of a pixel in mm": sum(record.spacing is not None for record in records),
+    }
+    told = [f"{what} ({num} of {len(records)} images)" for what, num in counts.items() if num]
+    return [f"For scoring: {', '.join(told)}."] if told else []
 
 
 def _split_notes(records: Sequence[Record], split: Split | None, name: str) -> list[str]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from vasculora.core.io import write_private_text
+from vasculora.core.spacing import Spacing
 from vasculora.core.types import Record, Target
 from vasculora.data.splits import Part, Split
 
@@ -27,6 +28,8 @@ class Case:
         group: Patient, eye or run by the layout's own rule; None where it has none.
         part: Part the data set itself puts it in; None where it says nothing.
         fov_path: A file that is white where the case is scored; None for all of it.
+        second_path: A second observer's mask file, where there is one target; or None.
+        spacing: Millimetres a pixel, down the rows and across the columns; None where not known.
         frame: Which picture of a DICOM file, or None.
         identity: What its pseudonym is made of, the frame apart; empty for its name.
     """
@@ -37,6 +40,8 @@ class Case:
     group: str | None = None
     part: Part | None = None
     fov_path: Path | None = None
+    second_path: Path | None = None
+    spacing: Spacing | None = None
     frame: int | None = None
     identity: str = ""
 

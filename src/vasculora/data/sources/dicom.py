@@ -145,6 +145,7 @@ def dicom_case(
         image_path=file.path,
         targets=targets,
         group=file.header.patient or f"file {file.name}",
+        spacing=file.header.spacing,
         frame=frame,
         identity=f"instance {instance}" if instance else f"file {file.name}",
     )

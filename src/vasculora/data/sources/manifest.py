@@ -5,9 +5,10 @@
 A line is one target; lines of the same image belong together, in the order of the file. Only
 `image` is needed, and its `frame` (from 0 on) where that is DICOM of several. `mask` is a file, run
 lengths, rings, a list of both, or null where the image does not show what the phrase says; an image
-whose one line has none is not annotated. `group`, `fov`, `split` and `case` (the name of the case)
-are said alike in all lines of an image. Paths are relative to the manifest's folder and stay
-in it, or absolute.
+whose one line has none is not annotated. `group`, `fov`, `second_mask` (a second observer's file,
+for the one mask of an image), `spacing` (millimetres from row to row and from column to column),
+`split` and `case` (the name of the case) are said alike in all lines of an image. Paths are
+relative to the manifest's folder and stay in it, or absolute.
 
 A manifest of the user's own making is read like any folder: as soon as one name of a case in it is
 a patient's, or a DICOM file is not given a case and a group, every case gets a pseudonym. One that
@@ -24,6 +25,7 @@ from typing import Any, get_args
 
 from vasculora.core.arrays import ARCHIVE_SUFFIX
 from vasculora.core.io import check_file
+from vasculora.core.spacing import LEAST, MOST, Spacing, as_spacing
 from vasculora.core.types import Target
 from vasculora.data.sources.catalog import Case, Listing, without_suffix
 from vasculora.data.sources.dicom import (
@@ -45,8 +47,19 @@ from vasculora.data.splits import Part
 
 SUFFIX = ".jsonl"
 
-KEYS = ("case", "image", "frame", "phrase", "mask", "group", "fov", "split")
-_OF_IMAGE = ("case", "group", "fov", "split")
+KEYS = (
+    "case",
+    "image",
+    "frame",
+    "phrase",
+    "mask",
+    "second_mask",
+    "group",
+    "fov",
+    "spacing",
+    "split",
+)
+_OF_IMAGE = ("case", "group", "fov", "second_mask", "spacing", "split")
 _FORMAT = 'Expected a line such as {"image": "a.png", "phrase": "artery", "mask": "a_mask.png"}.'
 _PARTS = tuple(part for part in get_args(Part) if part != "all")
 
@@ -97,6 +110,7 @@ def read_manifest(path: Path) -> Listing:
             _add(images, _entry(line, where), path.parent, where)
     if not images:
         raise ValueError(f"{path}: lists no image. {_FORMAT}")
+    _check_seconds(images)
     above = _common_folder(images)
     cases = [
         Case(
@@ -106,6 +120,8 @@ def read_manifest(path: Path) -> Listing:
             group=image.said["group"],
             part=image.said["split"],
             fov_path=path.parent / fov if (fov := image.said["fov"]) else None,
+            second_path=path.parent / second if (second := image.said["second_mask"]) else None,
+            spacing=image.said["spacing"],
             frame=image.frame,
         )
         for image in images.values()
@@ -184,14 +200,38 @@ def _said_of_image(entry: dict[str, Any], where: str) -> dict[str, Any]:
         raise ValueError(f"{where}: unknown split {part!r}. Known: {', '.join(_PARTS)}.")
     if said["case"] is not None:
         said["case"] = inner_name(said["case"], where)
-    if said["fov"] is not None:
-        said["fov"] = _file_name(said["fov"], where)
+    for key in ("fov", "second_mask"):
+        if said[key] is not None:
+            said[key] = _file_name(said[key], where)
+    if said["spacing"] is not None:
+        said["spacing"] = _spacing(said["spacing"], where)
     group = said["group"]
     if group is not None and (not isinstance(group, str) or not group.strip()):
         raise ValueError(f"{where}: 'group' must be a text, got {group!r}. Put it in quotes.")
     if group is not None:
         check_letters(group, f"{where}: 'group'")
     return said
+
+
+def _spacing(value: Any, where: str) -> Spacing:
+    numbers = isinstance(value, list) and all(type(number) in (int, float) for number in value)
+    spacing = as_spacing(value) if numbers else None
+    if spacing is None:
+        raise ValueError(
+            f"{where}: 'spacing' must be two numbers of millimetres a pixel from {LEAST} to "
+            f"{MOST:g}, [row to row, column to column], got {value!r}. Correct it, or take it out."
+        )
+    return spacing
+
+
+def _check_seconds(images: _Images) -> None:
+    for image in images.values():
+        if image.said["second_mask"] and len(image.targets) != 1:
+            raise ValueError(
+                f"{image.where}: a second_mask for image '{image.name}', which has "
+                f"{len(image.targets)} masks, and it stands beside one. Take it out, or keep the "
+                "line it belongs to alone."
+            )
 
 
 def _target(entry: dict[str, Any], folder: Path, where: str) -> Target:
@@ -249,6 +289,7 @@ def _checked_picture(case: Case, image: _Image) -> Case:
     file = dicom_file(case.image_path, own)
     frame = check_frame(file, image.frame, image.where, 'Say which with "frame", from 0 on.')
     made = dicom_case(file, frame)
+    case = replace(case, spacing=case.spacing or made.spacing)
     if image.said["case"] and case.group:
         return replace(case, frame=frame)
     return replace(
@@ -299,4 +340,8 @@ def _check_files(path: Path, cases: Sequence[Case]) -> None:
 
 def _files(case: Case) -> list[Path]:
     masks = [target.mask_path for target in case.targets]
-    return [file for file in (case.image_path, case.fov_path, *masks) if file is not None]
+    return [
+        file
+        for file in (case.image_path, case.fov_path, case.second_path, *masks)
+        if file is not None
+    ]

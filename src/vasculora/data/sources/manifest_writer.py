@@ -44,9 +44,8 @@ def write_manifest(
     lines = [
         line for record in records for line in _lines(record, part_of.get(record.case_id), folder)
     ]
-    private |= any(names_a_patient(str(line[key])) for line in lines for key in ("image", "fov"))
-    masks = [line["mask"] for line in lines if isinstance(line.get("mask"), str)]
-    private |= any(map(names_a_patient, masks))
+    files = [line.get(key) for line in lines for key in ("image", "fov", "mask", "second_mask")]
+    private |= any(names_a_patient(name) for name in files if isinstance(name, str))
     if private and not keep_names:
         raise ValueError(
             f"{path}: the file names are names of patients, and a manifest lists them. Rename the "
@@ -85,6 +84,8 @@ def _lines(record: Record, part: str | None, folder: Path) -> list[dict[str, Any
         "frame": record.frame,
         "group": record.group,
         "fov": place(record.fov_path),
+        "second_mask": place(record.second_path),
+        "spacing": record.spacing,
         "split": part,
     }
     if not record.targets:

@@ -2,15 +2,17 @@
 
 Two arrangements: `images/` beside `masks/`, subfolders mirrored, or everything in one folder
 (`7.png` beside `7_gt.png`). A mask has its image's name or that name with one of a few suffixes, as
-public data sets use them. A second observer's masks are not a second truth: they are counted and
-left aside.
+public data sets use them.
+
+A second observer's masks are no second truth: scores are set beside them. They have a suffix of
+their own (`7_2ndHO.png`) or lie in `second_masks/`; fields of view likewise (`7_fov.png`, `fov/`).
 
 Images may be DICOM files. Where one holds several frames, each frame is an image of its own, called
 `NAME_f031` for frame 31 (they count from 0), and has a mask or none.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vasculora.core.io import IMAGE_SUFFIXES
@@ -29,7 +31,12 @@ from vasculora.data.sources.dicom import (
 from vasculora.data.sources.files import ODD, list_files
 
 MASK_SUFFIXES = ("_mask", "_gt", "_manual1", "_1stHO", "_label", "_seg")
-SECOND_OBSERVER_SUFFIXES = ("_manual2", "_2ndHO")
+SECOND_SUFFIXES = ("_manual2", "_2ndHO")
+FOV_SUFFIXES = ("_fov",)
+SECOND_DIR, FOV_DIR = "second_masks", "fov"
+
+_Found = dict[str, list[Path]]
+"""Files by the name of the image that each belongs to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,23 +86,27 @@ def read_pairs(data_dir: Path) -> Listing:
     else:
         image_dir = mask_dir = data_dir
         files = list_files(data_dir, deep=False)
-        suffixes = MASK_SUFFIXES + SECOND_OBSERVER_SUFFIXES
+        suffixes = MASK_SUFFIXES + SECOND_SUFFIXES + FOV_SUFFIXES
         masks = [name for name in files.plain if _image_name(without_suffix(name), suffixes)]
         images, odd = sorted(set(files.plain) - set(masks)), files.odd
         every_dicom = _dicom_files(image_dir, deep=False)
     dicom = [file for file in every_dicom if file.header.num_frames]
     by_name = _by_name(images, dicom, image_dir)
     _check_cines(dicom, masks, mask_dir)
-    found, orphans, second = _match(by_name, masks)
+    found, rest = _match(by_name, mask_dir, masks, ("", *MASK_SUFFIXES))
     if not found:
         raise _no_pairs(image_dir, [p.file_name for p in by_name.values()], mask_dir, masks)
+    second, rest = _match(found, mask_dir, rest, SECOND_SUFFIXES)
+    fov, orphans = _match(found, mask_dir, rest, FOV_SUFFIXES)
+    no_first = _more(second, found, data_dir / SECOND_DIR, (*SECOND_SUFFIXES, *MASK_SUFFIXES))
+    no_image = _more(fov, found, data_dir / FOV_DIR, (*FOV_SUFFIXES, *MASK_SUFFIXES))
     cases = tuple(
-        _case(
-            by_name[name],
-            image_dir,
-            Target(mask_path=mask_dir / _only(name, mask_names, mask_dir)),
+        replace(
+            _case(by_name[name], image_dir, Target(mask_path=_only(name, files, "masks"))),
+            second_path=_only(name, second.get(name, []), "masks of a second observer"),
+            fov_path=_only(name, fov.get(name, []), "fields of view"),
         )
-        for name, mask_names in found.items()
+        for name, files in found.items()
     )
     annotated = {by_name[name].file_name for name in found}
     alone = [p.file_name for p in by_name.values() if p.file_name not in annotated]
@@ -103,7 +114,8 @@ def read_pairs(data_dir: Path) -> Listing:
     unused = {
         "images without a mask": tuple(dict.fromkeys(alone)),
         "masks without an image": tuple(orphans),
-        "masks of a second observer": tuple(second),
+        "masks of a second observer without a first": tuple(no_first),
+        "fields of view without an image and its mask": tuple(no_image),
         NO_IMAGES: tuple(file.name for file in every_dicom if not file.header.num_frames),
         ODD: tuple(odd),
     }
@@ -162,7 +174,7 @@ def _has_two_folders(data_dir: Path) -> bool:
 def _image_name(name: str, suffixes: tuple[str, ...]) -> str | None:
     """Return the name a mask's image has when the mask's carries one of `suffixes`, else None."""
     for suffix in suffixes:
-        if name.lower().endswith(suffix.lower()) and len(name) > len(suffix):
+        if suffix and name.lower().endswith(suffix.lower()) and len(name) > len(suffix):
             return name[: -len(suffix)]
     return None
 
@@ -188,30 +200,41 @@ def _by_name(images: list[str], dicom: list[DicomFile], image_dir: Path) -> dict
 
 
 def _match(
-    images: Mapping[str, _Picture], masks: list[str]
-) -> tuple[dict[str, list[str]], list[str], list[str]]:
-    """Return the masks of each image, those without an image, and those of second observers."""
-    found: dict[str, list[str]] = {}
-    orphans, second = [], []
-    for file_name in masks:
+    images: Collection[str], folder: Path, files: Sequence[str], suffixes: tuple[str, ...]
+) -> tuple[_Found, list[str]]:
+    """Return the files that are called like an image and one of some suffixes, and the others."""
+    found: _Found = {}
+    rest = []
+    for file_name in files:
         name = without_suffix(file_name)
-        image = name if name in images else _image_name(name, MASK_SUFFIXES)
-        if image is not None and image in images:
-            found.setdefault(image, []).append(file_name)
-        elif _image_name(name, SECOND_OBSERVER_SUFFIXES) in images:
-            second.append(file_name)
+        image = name if "" in suffixes and name in images else _image_name(name, suffixes)
+        if image in images:
+            found.setdefault(str(image), []).append(folder / file_name)
         else:
-            orphans.append(file_name)
-    return found, orphans, second
+            rest.append(file_name)
+    return found, rest
 
 
-def _only(name: str, mask_names: list[str], mask_dir: Path) -> str:
-    if len(mask_names) > 1:
+def _more(
+    found: _Found, images: Collection[str], folder: Path, suffixes: tuple[str, ...]
+) -> list[str]:
+    """Add the files of a folder, where it is there, and return those that belong to no image."""
+    if not folder.is_dir():
+        return []
+    beside, rest = _match(images, folder, list_files(folder).plain, ("", *suffixes))
+    for name, files in beside.items():
+        found.setdefault(name, []).extend(files)
+    return [f"{folder.name}/{file_name}" for file_name in rest]
+
+
+def _only(name: str, files: Sequence[Path], what: str) -> Path | None:
+    if len(files) > 1:
+        names = ", ".join(file.name for file in files)
         raise ValueError(
-            f"{mask_dir}: image {name} has {len(mask_names)} masks: {', '.join(mask_names)}. Keep "
-            "one of them there."
+            f"{files[0].parent}: image {name} has {len(files)} {what}: {names}. Keep one of them "
+            "there."
         )
-    return mask_names[0]
+    return files[0] if files else None
 
 
 def _no_pairs(image_dir: Path, images: list[str], mask_dir: Path, masks: list[str]) -> ValueError:

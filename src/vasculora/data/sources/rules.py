@@ -33,7 +33,8 @@ class Rule:
         masks: Templates of the mask of each phrase; None is the phrase the user asks for.
         case: Template of the case's name.
         fov: Templates of the field of view.
-        second: Templates of a second observer's mask, which is counted and left aside.
+        second: Templates of a second observer's mask, which is scored and never learnt; of a rule
+            with one phrase.
         group: Template of the patient or eye; empty where the names do not tell.
         parts: Part of each value of the pattern's group `part`.
         part_of_number: Part of each number that the pattern's group `name` can be.
@@ -101,13 +102,14 @@ def read_set(public: PublicSet, data: Path) -> Listing:
     if not cases:
         raise _nothing(public, data, images, packed)
     left = [name for name in images if name not in index.used]
+    alone = [name for name in index.second if name not in index.used]
     without_mask = [name for name in left if name in index.images]
     unused = {
         "images without a mask": tuple(without_mask),
-        "masks of a second observer": tuple(index.second),
+        "masks of a second observer without a first": tuple(alone),
         "packed files (unpack them with gunzip)": tuple(packed),
         ODD: tuple(files.odd),
-        "other image files": tuple(sorted(set(left) - set(without_mask) - set(index.second))),
+        "other image files": tuple(sorted(set(left) - set(without_mask) - set(alone))),
     }
     phrases = Counter(target.phrase for case in cases for target in case.targets if target.phrase)
     listed = ", ".join(f"{phrase} ({num} images)" for phrase, num in phrases.items())
@@ -170,7 +172,7 @@ def _case(rule: Rule, index: _Index, image: str, groups: Mapping[str, str]) -> C
     if not masks:
         return None
     fov = index.find(rule.fov, groups, image)
-    index.used.update((image, *masks.values(), *((fov,) if fov else ())))
+    index.used.update((image, *masks.values(), *(name for name in (fov, second) if name)))
     return Case(
         file_name=rule.case.format(**groups) + Path(image).suffix,
         image_path=index.data / image,
@@ -180,6 +182,7 @@ def _case(rule: Rule, index: _Index, image: str, groups: Mapping[str, str]) -> C
         group=rule.group.format(**groups) or None,
         part=_part(rule, groups),
         fov_path=index.data / fov if fov else None,
+        second_path=index.data / second if second else None,
     )
 
 

@@ -259,7 +259,8 @@ def _without_names(
     text = finding.text
     for case_id in finding.cases if private_names else ():
         record = records[case_id]
-        paths = [record.image_path, *(t.mask_path for t in record.targets), record.fov_path]
+        paths = [record.image_path, *(t.mask_path for t in record.targets)]
+        paths += [record.fov_path, record.second_path]
         known = {str(path) for path in paths if path is not None}
         # In full: a file that is called `1` would take every number in the text along.
         for name in sorted(known, key=len, reverse=True):
