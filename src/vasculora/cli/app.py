@@ -23,13 +23,16 @@ from vasculora.cli.options import (
     Frames,
     Gpu,
     GroupRegex,
+    Hysteresis,
     LearningRate,
+    MinSize,
     Model,
     ModelArgument,
     Phrase,
     Preset,
     Set,
     Trainable,
+    Tta,
     Window,
     files,
     given,
@@ -289,6 +292,9 @@ def predict(
     ] = None,
     frames: Frames = None,
     window: Window = None,
+    tta: Tta = None,
+    min_size: MinSize = None,
+    hysteresis: Hysteresis = None,
     gpu: Gpu = None,
     config: ConfigFile = None,
     set_: Set = None,
@@ -296,7 +302,9 @@ def predict(
     """Segment images: STEM_prob.png, STEM_mask.png and STEM_overlay.png of each, at its own size.
 
     Of a DICOM file the frame of best contrast filling is taken, or those of
-    --frames; STEM is then a pseudonym, so that no name is written.
+    --frames; STEM is then a pseudonym, so that no name is written. --tta,
+    --min-size and --hysteresis change what is made of the model's answers;
+    docs/answering.md tells what each has brought and cost.
 
     [bold]Example[/bold]: vasculora predict runs/1 frame_12.png --out masks
     [bold]Example[/bold]: vasculora predict runs/1 CD/IM0 --frames all --out masks
@@ -311,6 +319,9 @@ def predict(
         "phrase": phrase,
         "frames": None if frames is None else parse_frames(frames),
         "window": window,
+        "answer.tta": tta,
+        "answer.min_size": min_size,
+        "answer.hysteresis": hysteresis,
         "gpu": gpu,
     }
     settings = load_config(

@@ -93,6 +93,31 @@ Frames = Annotated[
         "contrast filling. \\[default: peak]",
     ),
 ]
+Tta = Annotated[
+    str | None,
+    typer.Option(
+        "--tta",
+        metavar="none|flips|scales|all",
+        help="Views of an image whose logits are averaged: mirrored (flips, 4 times the work), "
+        "shown larger and smaller (scales, about 6 times) or all (about 9 times). "
+        "\\[default: none]",
+    ),
+]
+MinSize = Annotated[
+    int | None,
+    typer.Option(
+        metavar="PIXELS",
+        help="Leave out pieces of a mask with fewer pixels. \\[default: 0, keeps all]",
+    ),
+]
+Hysteresis = Annotated[
+    float | None,
+    typer.Option(
+        metavar="LOW",
+        help="Also count pixels above this probability where they are joined to one above the "
+        "threshold: faint ends of a sure vessel.",
+    ),
+]
 
 
 def given(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from vasculora.data.sources.dicom import looks_like_dicom
 from vasculora.model.official.config import OfficialConfig
 from vasculora.model.predictor import Predictor
 from vasculora.model.pretrained import open_model
+from vasculora.recipes.answering import build_answerer, refuse_idle_views
 from vasculora.recipes.config import PredictConfig
 from vasculora.recipes.frames import tell_greys, wanted_frames
 from vasculora.viz.overlays import overlay
@@ -51,7 +52,8 @@ def predict(
         report: Where progress goes.
 
     Raises:
-        ValueError: If an image cannot be read or two would share their output's name.
+        ValueError: If an image cannot be read, two would share their output's name, or a setting
+            would change nothing.
         FileNotFoundError: If an image or the model is not there.
     """
     pictures = _find_images(images, config, report)
@@ -63,11 +65,19 @@ def predict(
         window=config.window,
         gpu=config.gpu,
     )
+    phrase = predictor.processor.prompt.phrase
+    refuse_idle_views(config.answer.tta, [phrase])
+    answerer = build_answerer(
+        predictor,
+        tta=config.answer.tta,
+        min_size=config.answer.min_size,
+        hysteresis=config.answer.hysteresis,
+    )
     masks = []
     with report.progress(len(pictures), "Predicting") as bar:
         for picture in pictures:
             image = read_image(picture.path, picture.frame)
-            prediction = predictor(image)
+            (prediction,) = answerer.predict_batch([str(picture.path)], [image], [phrase])
             if not prediction.seg_found:
                 report.warn(f"{picture.path}: the answer has no [SEG], so its mask is empty.")
             stem = out / picture.name
