@@ -13,7 +13,7 @@ from jaxtyping import install_import_hook
 # double its tests' time.
 CHECKED = ("cli", "recipes", "data", "model", "losses", "metrics", "viz", "core")
 CHECKED_OF_ENGINE = ("checkpoint", "evaluator", "loader", "optim", "sentinel", "standstill")
-CHECKED_OF_ENGINE += ("tracker", "trainer")
+CHECKED_OF_ENGINE += ("tracker", "trainer", "tta")
 install_import_hook(
     [
         *(f"vasculora.{room}" for room in CHECKED),

@@ -57,6 +57,32 @@ def test_together_is_one_by_one(predictor):
         np.testing.assert_allclose(alone.prob, prediction.prob, atol=1e-5)
 
 
+def test_a_given_answer_is_read_as_the_same_answer_is_when_given_freely(predictor):
+    """Where the words are the same the masks are: evaluation then asks once."""
+    for asked in (predictor, Predictor.from_pretrained("nano")):
+        cases = [draw("xray", 0), draw("fundus", 2, size=57)]
+        batch = [[c.case_id for c in cases], [c.image for c in cases], ["blood vessel", "fovea"]]
+        forced = asked.teacher_forced(*batch)
+        for prediction, free in zip(forced, asked.predict_batch(*batch), strict=True):
+            assert asked.answers_as_trained(free)
+            assert (prediction.text, prediction.seg_found) == (free.text, True)
+            np.testing.assert_allclose(prediction.prob, free.prob, atol=1e-5)
+            np.testing.assert_array_equal(prediction.mask, prediction.prob > 0.5)
+
+
+def test_a_given_answer_is_the_trained_one_whatever_the_model_says(opened, predictor):
+    image = draw("xray", 0).image
+    prompt = opened.memory.prompt.model_copy(update={"answer": "It is [SEG], I think."})
+    other = Predictor.of(opened.with_settings(processor=opened.memory.processor, prompt=prompt))
+    free = other(image)
+    assert free.text == "Sure, it is [SEG].<|im_end|>"
+    assert not other.answers_as_trained(free)
+    (forced,) = other.teacher_forced(["case"], [image], ["blood vessel"])
+    assert forced.text == "It is [SEG], I think.<|im_end|>"
+    assert other.answers_as_trained(forced)
+    assert np.abs(forced.prob - free.prob).max() > 1e-4
+
+
 def test_predicting_leaves_the_training_mode(predictor):
     predictor.model.train()
     before = predictor(draw("xray", 0).image).prob

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -6,7 +8,7 @@ from tests.conftest import draw
 from vasculora.core.types import Prediction
 from vasculora.model.official.predict_forward import predict_forward
 from vasculora.model.predictor import Predictor
-from vasculora.model.tiles import blend, cut_windows
+from vasculora.model.tiles import blend, cut_windows, widen
 
 
 def predicted(prob, *, text="[SEG]", seg_found=True):
@@ -112,6 +114,57 @@ def test_a_large_image_is_the_blend_of_its_windows(opened):
     assert np.abs(found.prob - whole.prob).max() > 1e-3
     own = Predictor.of(opened)(image[:40, :50], "blood vessel")
     np.testing.assert_allclose(small.prob, own.prob, atol=1e-5)
+
+
+def test_a_given_answer_is_read_window_by_window(opened):
+    image = draw("xray", 0, size=128).image[:100]
+    predictor = of_windows(opened, 64)
+    (free,) = predictor.predict_batch(["case"], [image], ["blood vessel"])
+    (forced,) = predictor.teacher_forced(["case"], [image], ["blood vessel"])
+    assert predictor.answers_as_trained(free)
+    np.testing.assert_allclose(forced.prob, free.prob, atol=1e-5)
+    # one window that says more is enough
+    assert not predictor.answers_as_trained(replace(free, text=f"{free.text}\nNo."))
+
+
+def test_a_zoom_shows_less_or_more_at_once():
+    size = (100, 80)
+    whole = {"window": None, "overlap": 0.25}
+    # 1/1.25 of 100 is 80 and of 80 is 64: two windows each way
+    assert corners(size, zoom=1.25, **whole) == [(0, 0), (0, 16), (20, 0), (20, 16)]
+    assert cut_windows(size, zoom=1.25, **whole)[-1] == (slice(20, 100), slice(16, 80))
+    assert cut_windows(size, zoom=0.8, **whole) == [(slice(0, 125), slice(0, 100))]
+    # windows of 64 become 80: all 100 rows in two of them, and 70 rows are too few for one
+    assert corners((100, 80), window=64, overlap=0.25, zoom=0.8) == [(0, 0), (20, 0)]
+    assert cut_windows((70, 80), window=64, overlap=0.25, zoom=0.8) == [
+        (slice(0, 80), slice(0, 80))
+    ]
+
+
+def test_what_is_shown_beyond_an_image_is_its_mirror_image_and_cut_off_again():
+    row = np.array([[10, 20, 30, 40]], np.uint8)
+    image = np.repeat(row[..., None], 3, axis=2)
+    windows = [(slice(0, 1), slice(0, 7))]
+    wide = widen(image, windows)
+    np.testing.assert_array_equal(wide[..., 0], [[20, 10, 20, 30, 40, 30, 20]])
+    assert widen(image, [(slice(0, 1), slice(0, 4))]) is image
+    seen = blend((1, 4), windows, [predicted(wide[..., 0] / 50)], threshold=0.5)
+    np.testing.assert_allclose(seen.prob, row / 50, atol=1e-6)
+    np.testing.assert_array_equal(seen.mask, [[False, False, True, True]])
+
+
+@pytest.mark.parametrize("zoom", [1.25, 0.8])
+def test_a_zoomed_image_is_that_of_its_windows(opened, zoom):
+    image = draw("xray", 0).image[:50]
+    predictor = Predictor.of(opened)
+    (found,) = predictor.predict_batch(["case"], [image], ["blood vessel"], zoom=zoom)
+    windows = cut_windows((50, 64), window=None, overlap=0.25, zoom=zoom)
+    wide = widen(image, windows)
+    parts = [predictor(wide[window], "blood vessel") for window in windows]
+    expected = blend((50, 64), windows, parts, threshold=0.5)
+    np.testing.assert_allclose(found.prob, expected.prob, atol=1e-5)
+    assert found.prob.shape == found.mask.shape == (50, 64)
+    assert np.abs(found.prob - predictor(image, "blood vessel").prob).max() > 1e-3
 
 
 def test_predict_forward_refuses_what_the_model_only_saw_in_parts(opened):
