@@ -293,6 +293,16 @@ def whole(content: bytes) -> Make:
     return make
 
 
+def scored_by(key: str, content: Any) -> Make:
+    """Write a manifest that names this file as what image a is scored by."""
+
+    def make(here: Path) -> Path:
+        put(good(here) / "extra.png", content)
+        return lines(line(**{key: "extra.png"}))(here)
+
+    return make
+
+
 def beside(name: str, how: Callable[[Path], object]) -> Make:
     """Write a manifest that names this place as image a."""
 

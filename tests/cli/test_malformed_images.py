@@ -70,6 +70,17 @@ OPEN = {
     "a picture as mask": (bad.mask(bad.GREYS), "masks/a.png: ", "no mask but a picture", "Export"),
     "a cut mask": (bad.mask(bad.cut("GIF"), "gif"), "masks/a.gif: cannot be read", "export it"),
     "a mask of one pixel": (bad.image(np.zeros((1, 1), np.uint8)), "but image is 1x1", "Re-export"),
+    "a field of view of one pixel": (
+        bad.scored_by("fov", np.full((1, 1), 255, np.uint8)),
+        "a: field of view is 1x1 but image is 64x48",
+        "Re-export the field of view",
+    ),
+    "a black field of view": (bad.scored_by("fov", bad.MASK * 0), "a: its field of view", "Export"),
+    "a picture of a second observer": (
+        bad.scored_by("second_mask", bad.GREYS),
+        "extra.png: ",
+        "no mask but a picture",
+    ),
     "an odd ring": (bad.coco(annotation__segmentation=[[1, 1, 5, 1, 5]]), "a: ", REDRAW),
     "a line for a ring": (bad.coco(annotation__segmentation=[[1, 1, 5, 1]]), "a: ", REDRAW),
     "a ring without area": (bad.coco(annotation__segmentation=[[1, 1, 5, 1, 9, 1]]), "a: ", "Anno"),

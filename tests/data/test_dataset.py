@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from vasculora.core.types import Polygon, Record, Sample, Target
 from vasculora.data.dataset import VesselDataset, check_records, draw_polygons, load_sample
 from vasculora.data.sources import read_source
 from vasculora.data.transforms import build_augment
+from vasculora.data.windows import draw_window
 
 
 def rectangle(left: float, top: float, right: float, bottom: float) -> Polygon:
@@ -146,6 +148,95 @@ def test_what_lies_outside_is_cut_off() -> None:
     assert mask.sum() == 6 + 2
     assert mask[:3, :2].all()
     assert mask[4, 8:].all()
+
+
+def scored_record(folder: Path, name: str = "a") -> Record:
+    """Make a record whose field of view is the left half, and whose second observer saw a row."""
+    half, row = np.zeros((2, 20, 30), dtype=np.uint8)
+    half[:, :15], row[3] = 255, 255
+    write_image(folder / "fov.png", half)
+    write_image(folder / "second.png", row)
+    return replace(
+        make_record(folder, name, one_pixel()),
+        fov_path=folder / "fov.png",
+        second_path=folder / "second.png",
+        spacing=(0.25, 0.2),
+    )
+
+
+def test_what_a_case_is_scored_by_is_read_and_kept(tmp_path: Path) -> None:
+    record = scored_record(tmp_path)
+    data = VesselDataset([record], phrase="v", cache_bytes=4096)
+    for sample in (load_sample(record, phrase="v"), data[0], data[0]):
+        assert np.argwhere(sample.masks).tolist() == [[0, 3, 4]]
+        assert sample.fov is not None
+        assert sample.fov.sum(axis=1).tolist() == [15] * 20
+        assert sample.second is not None
+        assert np.flatnonzero(sample.second.any(axis=1)).tolist() == [3]
+        assert sample.spacing == (0.25, 0.2)
+        record.image_path.unlink(missing_ok=True)
+    with pytest.raises(FileNotFoundError):
+        VesselDataset([record], phrase="v")[0]
+
+
+@pytest.mark.parametrize(("fov", "second"), [(True, False), (False, True), (False, False)])
+def test_what_is_not_there_is_none(tmp_path: Path, fov: bool, second: bool) -> None:
+    record = scored_record(tmp_path)
+    record = replace(
+        record,
+        fov_path=record.fov_path if fov else None,
+        second_path=record.second_path if second else None,
+    )
+    data = VesselDataset([record], phrase="v", cache_bytes=4096)
+    for sample in (data[0], data[0]):
+        assert (sample.fov is not None, sample.second is not None) == (fov, second)
+        assert sample.masks.shape == (1, 20, 30)
+
+
+def test_training_reads_nothing_of_what_scores_use(tmp_path: Path) -> None:
+    record = scored_record(tmp_path)
+    for path in (record.fov_path, record.second_path):
+        assert path is not None
+        path.unlink()
+    data = VesselDataset([record], phrase="v", transform=lambda s, _: s, cache_bytes=4096)
+    for sample in (data[0], data[0]):
+        assert sample.fov is sample.second is sample.spacing is None
+
+
+def test_no_mask_stays_behind_on_a_picture_that_was_moved(tmp_path: Path) -> None:
+    sample = load_sample(scored_record(tmp_path), phrase="v")
+    augment = build_augment("light")
+    assert augment is not None
+    moved = augment(sample, np.random.default_rng(0))
+    assert moved.fov is moved.second is moved.spacing is None
+    cut = draw_window(sample, np.random.default_rng(0), window=8, foreground=1.0)
+    assert (cut.fov is not None, cut.second is not None) == (True, True)
+    # The row goes through the pixel, and all of the window lies left of the middle.
+    assert cut.second[np.nonzero(cut.masks[0])].tolist() == [True]
+    assert cut.fov.shape == cut.second.shape == (8, 8)
+    assert cut.fov.all()
+
+
+@pytest.mark.parametrize(
+    ("name", "pixels", "message"),
+    [
+        ("fov", one_pixel(30, 20), r"a: field of view is 20x30 but image is 30x20\. Rotate or"),
+        ("fov", np.zeros((20, 30), np.uint8), "a: its field of view is empty"),
+        ("second", one_pixel(9, 9), "a: second observer's mask is 9x9 but image is 30x20"),
+        (
+            "second",
+            np.full((20, 30), 99, np.uint8),
+            r"second\.png: .* this is no mask but a picture",
+        ),
+    ],
+)
+def test_what_scores_use_must_fit(
+    tmp_path: Path, name: str, pixels: np.ndarray, message: str
+) -> None:
+    record = scored_record(tmp_path)
+    write_image(tmp_path / f"{name}.png", pixels)
+    with pytest.raises(ValueError, match=message):
+        load_sample(record, phrase="v")
 
 
 def test_all_bad_cases_are_listed_at_once(tmp_path: Path) -> None:

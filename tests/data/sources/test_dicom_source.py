@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import numpy as np
@@ -58,6 +59,24 @@ def test_a_folder_of_dicom_files(tmp_path, write_dicom):
     assert not any("1.2.840" in note or "MUSTER" in note for note in catalog.notes)
     assert load_sample(catalog.records[2], phrase="x").image.mean() == 150
     assert load_sample(catalog.records[2], phrase="x").masks.shape == (0, 16, 16)
+
+
+def test_the_size_of_a_pixel_is_that_in_the_patient(tmp_path, write_dicom):
+    magnified = {"ImagerPixelSpacing": [0.3, 0.36], "EstimatedRadiographicMagnificationFactor": 1.2}
+    write_dicom(tmp_path / "cd" / "a.dcm", CINE[0], **magnified)
+    write_dicom(tmp_path / "cd" / "b.dcm", CINE[0], ImagerPixelSpacing=[0.3, 0.3])
+    catalog = read_source(tmp_path / "cd")
+    assert catalog.records[0].spacing == pytest.approx((0.25, 0.3))
+    assert catalog.records[1].spacing is None
+    assert "For scoring: the size of a pixel in mm (1 of 2 images)." in catalog.notes
+    lines = [
+        json.dumps({"image": "cd/a.dcm", "mask": None, **more})
+        for more in ({}, {"case": "x", "group": "g", "spacing": [1, 2]})
+    ]
+    for line, expected in zip(lines, ((0.25, 0.3), (1, 2)), strict=True):
+        (tmp_path / "set.jsonl").write_text(line)
+        (record,) = read_source(tmp_path / "set.jsonl").records
+        assert record.spacing == pytest.approx(expected)
 
 
 def test_a_case_is_known_wherever_its_file_lies(tmp_path, write_dicom):

@@ -80,7 +80,7 @@ def test_absolute_paths_give_short_names(tmp_path: Path) -> None:
 
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
-    save(tmp_path, "data/1.png", "data/2.v2.png", "m.png", "f.png")
+    save(tmp_path, "data/1.png", "data/2.v2.png", "m.png", "f.png", "s.png")
     runs = (RunLengths(size=(6, 8), counts=(0, 2, 46)), RunLengths(size=(6, 8), counts="02^1"))
     targets = (
         Target(phrase="artery", polygons=(tuple(RING), tuple(np.add(RING, 0.1).tolist()))),
@@ -103,6 +103,8 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
             group="g2",
             image_path=tmp_path / "data" / "2.v2.png",
             targets=targets[-1:],
+            second_path=tmp_path / "s.png",
+            spacing=(0.25, 0.2),
         ),
     )
     split = Split(train=("part/z",), val=("a.b",))
@@ -125,6 +127,18 @@ def test_names_of_patients_are_written_only_when_asked_for(tmp_path: Path) -> No
     write_manifest(path, catalog.records, keep_names=True)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert read_source(path).records == catalog.records
+
+
+def test_a_second_mask_can_name_a_patient(tmp_path: Path) -> None:
+    record = Record(
+        case_id="1",
+        group="1",
+        image_path=tmp_path / "1.png",
+        targets=(Target(absent=True),),
+        second_path=tmp_path / f"{PATIENT}.png",
+    )
+    with pytest.raises(ValueError, match="are names of patients"):
+        write_manifest(tmp_path / "set.jsonl", [record])
 
 
 def test_a_mask_or_a_field_of_view_can_name_a_patient_too(tmp_path: Path) -> None:
@@ -180,6 +194,22 @@ GOOD = {"image": "x.png", "mask": [RING]}
         ([GOOD | {"split": "valid"}], "unknown split 'valid'. Known: train, val, test"),
         ([GOOD | {"split": ["val"]}], r"unknown split \['val'\]"),
         ([GOOD | {"case": "../x"}], "must be a path inside the data folder"),
+        ([GOOD | {"second_mask": "../m.png"}], "must be a path inside the data folder"),
+        ([GOOD | {"second_mask": [RING]}], "a file's name must be a text, got"),
+        (
+            [GOOD | {"second_mask": "y.png", "phrase": phrase} for phrase in ("a", "b")],
+            r"a second_mask for image 'x\.png', which has 2 masks, and it stands beside one",
+        ),
+        ([{"image": "x.png", "second_mask": "y.png"}], r"image 'x\.png', which has 0 masks"),
+        ([GOOD | {"spacing": 0.2}], r"'spacing' must be two numbers of millimetres .*got 0\.2\."),
+        (
+            [GOOD | {"spacing": [0.2, 0]}],
+            r"two numbers of .* from 0\.0005 to 10, .*got \[0\.2, 0\]",
+        ),
+        ([GOOD | {"spacing": [0.2, float("nan")]}], "'spacing' must be two numbers"),
+        ([GOOD | {"spacing": [0.2, 10**400]}], "'spacing' must be two numbers"),
+        ([GOOD | {"spacing": ["0.2", "0.2"]}], "'spacing' must be two numbers"),
+        ([GOOD | {"spacing": [0.2] * 3}], "'spacing' must be two numbers"),
         ([GOOD, GOOD], "line 2: a second mask with no phrase for image 'x.png'"),
         ([GOOD | {"phrase": "a"}, GOOD | {"phrase": "a "}], "line 2: a second mask with 'a'"),
         (
