@@ -34,17 +34,20 @@ class Looks:
 
     Attributes:
         foreground: Share of the image that any of its masks covers.
+        sizes: Height and width in pixels.
         fingerprints: What an image is known by; about 9 KB each.
         leaks: Whether near-duplicates are going to be looked for, as `data.leaks` says.
     """
 
     leaks: Literal["refuse", "warn", "off"] = "refuse"
     foreground: dict[str, float] = field(default_factory=dict)
+    sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
     fingerprints: dict[str, Fingerprint] = field(default_factory=dict)
 
     def take(self, sample: Sample) -> None:
         """Look at one image and remember what is needed of it."""
         self.foreground[sample.case_id] = float(sample.masks.any(axis=0).mean())
+        self.sizes[sample.case_id] = sample.masks.shape[1], sample.masks.shape[2]
         if self.leaks != "off":
             self.fingerprints[sample.case_id] = fingerprint(sample.image)
 

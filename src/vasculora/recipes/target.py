@@ -7,13 +7,14 @@ so large that the other way costs much: on every public set looked at, `full` wa
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Bool
 
 from vasculora.core.geometry import TargetRule
 from vasculora.core.report import Report
-from vasculora.core.types import Record
+from vasculora.core.types import Record, Sample
 from vasculora.data.dataset import load_sample
 from vasculora.metrics.ceiling import perfect_prediction
 from vasculora.metrics.mask import count, dice
@@ -21,6 +22,8 @@ from vasculora.model.pretrained import OpenedModel
 from vasculora.model.processor import ProcessorConfig
 from vasculora.model.tiles import cut_windows
 from vasculora.recipes.config import FinetuneConfig
+
+Item = TypeVar("Item")
 
 RULES: tuple[TargetRule, ...] = ("full", "area", "nearest")
 LOW = 0.9
@@ -118,17 +121,35 @@ def fullest_view(
     return max((mask[window] for window in windows), key=np.count_nonzero)
 
 
+def shown_mask(
+    sample: Sample, processor: ProcessorConfig, *, turn: int
+) -> Bool[np.ndarray, "_ _"] | None:
+    """Return one of a case's masks that are not empty, as the model is shown it; None without any.
+
+    Args:
+        sample: The case.
+        processor: Windows.
+        turn: Which of its masks, counted round: another one from case to case.
+    """
+    masks = [mask for mask in sample.masks if mask.any()]
+    return fullest_view(masks[turn % len(masks)], processor) if masks else None
+
+
+def evenly(items: Sequence[Item], num: int) -> list[Item]:
+    """Return at most `num` of some things, evenly spread from the first to the last."""
+    places = np.linspace(0, len(items) - 1, min(num, len(items))).round().astype(int)
+    return [items[place] for place in places.tolist()]
+
+
 def _some_masks(
     records: Sequence[Record], processor: ProcessorConfig, phrase: str
 ) -> list[Bool[np.ndarray, "_ _"]]:
     """Return a mask of each of a few cases, evenly spread, that together are not too large."""
     masks: list[Bool[np.ndarray, "_ _"]] = []
-    spread = np.linspace(0, len(records) - 1, min(_MOST_MASKS, len(records))).round().astype(int)
-    for index in spread.tolist():
-        found = load_sample(records[index], phrase=phrase, allow_empty=True).masks
-        shown = [mask for mask in found if mask.any()]
-        if shown:
-            masks.append(fullest_view(shown[len(masks) % len(shown)], processor))
+    for record in evenly(records, _MOST_MASKS):
+        sample = load_sample(record, phrase=phrase, allow_empty=True)
+        mask = shown_mask(sample, processor, turn=len(masks))
+        masks += [] if mask is None else [mask]
         if sum(mask.size for mask in masks) >= _MOST_PIXELS:
             break
     return masks
