@@ -8,7 +8,7 @@ faster than they are ranked, and equal pixels then lie in one order however the 
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -83,6 +83,6 @@ def _by_value(ranked: Ranked) -> tuple[Int[np.ndarray, " v"], Int[np.ndarray, " 
     return positives, np.diff(ends, prepend=-1) - positives
 
 
-def _lowest_bit(keys: Int[np.ndarray, " p"]) -> Bool[np.ndarray, " p"]:
+def _lowest_bit(keys: UInt[np.ndarray, " p"]) -> Bool[np.ndarray, " p"]:
     truth: Bool[np.ndarray, " p"] = (keys & keys.dtype.type(1)).astype(bool)
     return truth
