@@ -17,7 +17,7 @@ from vasculora.core.types import Record
 from vasculora.data.dataset import load_sample
 from vasculora.data.sources import read_source
 from vasculora.metrics.ceiling import ceiling
-from vasculora.metrics.topology import centreline
+from vasculora.metrics.thinning import centreline
 
 HERE = Path(__file__).parent
 RULES = ("nearest", "area", "full")

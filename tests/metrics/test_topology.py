@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from skimage.morphology import skeletonize
 
-from vasculora.metrics.topology import centreline, cldice, skeleton_of, vessel_widths
+from vasculora.metrics.thinning import centreline
+from vasculora.metrics.topology import cldice, skeleton_of, vessel_widths
 
 
 def bar():

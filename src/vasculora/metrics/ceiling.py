@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vasculora.core.geometry import (
@@ -27,6 +27,7 @@ from vasculora.core.geometry import (
     upsample_logits,
 )
 from vasculora.metrics.mask import count, dice
+from vasculora.metrics.thinning import Line
 from vasculora.metrics.topology import cldice
 
 NUM_STEPS = 40
@@ -58,7 +59,7 @@ def ceiling(
     grid: int,
     sam_size: int,
     fit: Fit = "squash",
-    line: UInt8[np.ndarray, "h w"] | None = None,
+    line: Line | None = None,
 ) -> Ceiling:
     """Return the best Dice and clDice under one target rule, at the image's own size.
 

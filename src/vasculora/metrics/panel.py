@@ -15,11 +15,12 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float
 
 from vasculora.metrics import mask as of_counts
 from vasculora.metrics import ranking, surface, topology
 from vasculora.metrics.calibration import Reliability, reliability_of
+from vasculora.metrics.thinning import Line, centreline
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,9 +110,9 @@ class Comparison:
         return None if self.ranked is None else reliability_of(self.ranked, self.rules.num_bins)
 
     @cached_property
-    def true_line(self) -> UInt8[np.ndarray, "h w"]:
+    def true_line(self) -> Line:
         """Centreline of the truth."""
-        return topology.centreline(self.truth)
+        return centreline(self.truth)
 
     @cached_property
     def betti_errors(self) -> tuple[int, int]:
@@ -242,7 +243,11 @@ def _surface_dice(case: Comparison) -> float:
 
 def _small_vessel_recall(case: Comparison) -> float | None:
     return topology.small_vessel_recall(
-        case.found, case.truth, small_width=case.rules.small_width, line=case.true_line
+        case.found,
+        case.truth,
+        small_width=case.rules.small_width,
+        line=case.true_line,
+        fov=case.fov,
     )
 
 

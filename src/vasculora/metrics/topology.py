@@ -1,20 +1,14 @@
 """Scores of how a vessel tree hangs together: what its centreline tells, whatever its width.
 
 Dice hardly sees a thin vessel, because it has few pixels; on the centreline it counts by its
-length. Shit et al. 2021 ("clDice", CVPR), equations 1-3, with hard skeletons by scikit-image.
-
-Thinning takes pixels off one side first, so a skeleton moves by a pixel when the image is flipped,
-and with it clDice in the third digit. Scores therefore use the skeletons of all eight orientations
-at once, each pixel weighted by how many of them hold it: turning both masks changes nothing.
+length. Shit et al. 2021 ("clDice", CVPR), equations 1-3, with the hard centrelines of `thinning`,
+so that turning both masks changes nothing.
 """
 
-from collections.abc import Callable
-
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float
 
-Line = UInt8[np.ndarray, "h w"]
-"""A centreline: on how many of eight skeletons, one an orientation, a pixel lies."""
+from vasculora.metrics.thinning import Line, centreline
 
 
 def skeleton_of(mask: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
@@ -25,26 +19,11 @@ def skeleton_of(mask: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
     from skimage.morphology import skeletonize
 
     skeleton = np.zeros_like(mask)
-    box = _box(mask)
-    if box is not None:
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if len(rows):
+        box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
         skeleton[box] = skeletonize(mask[box])
     return skeleton
-
-
-def centreline(mask: Bool[np.ndarray, "h w"]) -> Line:
-    """Return how many of the skeletons of a mask's eight orientations hold each pixel.
-
-    A mask is turned, thinned and turned back. Where the middle lies between two pixels, each gets
-    its share, so the line turns with the mask exactly.
-    """
-    from skimage.morphology import skeletonize
-
-    line = np.zeros(mask.shape, dtype=np.uint8)
-    box = _box(mask)
-    if box is not None:
-        for turn, back in _ORIENTATIONS:
-            line[box] += back(skeletonize(turn(mask[box])))
-    return line
 
 
 def cldice(
@@ -79,22 +58,24 @@ def small_vessel_recall(
     *,
     small_width: float,
     line: Line | None = None,
+    fov: Bool[np.ndarray, "h w"] | None = None,
 ) -> float | None:
     """Return the share of the small vessels' centreline that a prediction covers, in [0, 1].
 
-    None where the truth has no vessel that small. A wide vessel's pointed ends count as wide only
-    as far as they are.
+    None where the truth has no vessel that small. A wide vessel that tapers is small where it is
+    as narrow.
 
     Args:
         pred: True where vessel was predicted.
         mask: True where vessel is.
         small_width: Width in pixels up to which a vessel is small.
         line: Centreline of `mask`, where it is known already.
+        fov: Where both masks were cut off, if they were: no vessel is narrow for ending there.
     """
     line = centreline(mask) if line is None else line
     held = line > 0
     small = np.zeros_like(line)
-    small[held] = np.where(vessel_widths(mask, held) <= small_width, line[held], 0)
+    small[held] = np.where(vessel_widths(mask, held, fov) <= small_width, line[held], 0)
     return _share(small, pred) if small.any() else None
 
 
@@ -112,23 +93,27 @@ def betti_numbers(mask: Bool[np.ndarray, "h w"]) -> tuple[int, int]:
 
 
 def vessel_widths(
-    mask: Bool[np.ndarray, "h w"], skeleton: Bool[np.ndarray, "h w"]
+    mask: Bool[np.ndarray, "h w"],
+    skeleton: Bool[np.ndarray, "h w"],
+    fov: Bool[np.ndarray, "h w"] | None = None,
 ) -> Float[np.ndarray, " p"]:
     """Return how wide a vessel is at each pixel of its centreline, in pixels.
 
     Twice the distance to the nearest pixel outside, less one where the centreline runs through the
     middle of a pixel (the distance falls to both sides): a straight line of n pixels is n wide,
-    whether n is odd or even. What lies beyond the edge of the image is not outside.
+    whether n is odd or even. What lies beyond the edge of the image, or of the field of view, is
+    not outside.
 
     Args:
         mask: True where vessel is.
         skeleton: Its centreline.
+        fov: True where it is known; None for the whole image.
     """
     from scipy.spatial import KDTree
 
     points = np.argwhere(skeleton)
-    rim = np.argwhere(_rim(mask))
-    if len(rim) == 0:  # the mask is the whole image
+    rim = np.argwhere(_rim(mask) if fov is None else _rim(mask) & fov)
+    if len(rim) == 0:  # the mask is all there is
         return np.full(len(points), float(max(mask.shape)))
     # Only distances from the centreline are needed: a tree of the rim finds them several times
     # faster than a distance transform of the whole image.
@@ -153,28 +138,6 @@ def _rim(mask: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
     return rim
 
 
-def _box(mask: Bool[np.ndarray, "h w"]) -> tuple[slice, slice] | None:
-    """Return the part of a mask that holds something; None where nothing does."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if len(rows) == 0:
-        return None
-    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-
-
 def _share(line: Line, mask: Bool[np.ndarray, "h w"]) -> float:
     """Return how much of a centreline lies in a mask."""
     return int(line[mask].sum(dtype=np.int64)) / int(line.sum(dtype=np.int64))
-
-
-_Turn = Callable[[np.ndarray], np.ndarray]
-_ORIENTATIONS: tuple[tuple[_Turn, _Turn], ...] = (
-    (lambda m: m, lambda m: m),
-    (lambda m: m[::-1], lambda m: m[::-1]),
-    (lambda m: m[:, ::-1], lambda m: m[:, ::-1]),
-    (lambda m: m[::-1, ::-1], lambda m: m[::-1, ::-1]),
-    (lambda m: m.T, lambda m: m.T),
-    (lambda m: m[::-1].T, lambda m: m.T[::-1]),
-    (lambda m: m[:, ::-1].T, lambda m: m.T[:, ::-1]),
-    (lambda m: m[::-1, ::-1].T, lambda m: m.T[::-1, ::-1]),
-)
-"""Each way to turn or mirror a mask, and the way back."""

@@ -21,7 +21,7 @@ from vasculora.data.dataset import load_sample
 from vasculora.data.leaks import find_near_duplicates
 from vasculora.data.sources import Catalog, read_source
 from vasculora.metrics.ceiling import Ceiling, ceiling
-from vasculora.metrics.topology import centreline
+from vasculora.metrics.thinning import centreline
 from vasculora.model.base import find_folder, read_plan
 from vasculora.model.memory import Memory
 from vasculora.model.official.config import OfficialConfig
