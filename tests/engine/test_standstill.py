@@ -8,7 +8,7 @@ from torch.optim import SGD, AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from vasculora.core.errors import CannotLearnError
-from vasculora.engine.evaluator import CaseScore, Evaluation
+from vasculora.engine.scores import CaseScore, Evaluation
 from vasculora.engine.sentinel import Sentinel, checksums
 
 
@@ -41,15 +41,11 @@ def scored(dices, probs=(0.25, 0.5)):
             CaseScore(
                 case_id=str(index),
                 group="",
-                dice=dice,
-                iou=dice / 2,
-                sensitivity=dice,
-                precision=dice,
-                seg_found=True,
+                scores=dict.fromkeys(("dice", "iou", "sensitivity", "precision"), dice),
+                mean_prob=prob,
             )
-            for index, dice in enumerate(dices)
+            for index, (dice, prob) in enumerate(zip(dices, probs, strict=True))
         ),
-        mean_probs=tuple(probs),
     )
 
 

@@ -5,9 +5,10 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from vasculora.core.report import Silent
-from vasculora.engine.evaluator import CaseScore, Evaluation
+from vasculora.engine.scores import CaseScore, Evaluation
 from vasculora.engine.tracker import Tracker
 from vasculora.engine.trainer import EpochStats
+from vasculora.metrics.mask import SWEEP
 
 
 @dataclass(frozen=True)
@@ -26,15 +27,17 @@ def evaluation(dice, sensitivity=0.5, seg_found=(True, True)):
             CaseScore(
                 case_id=str(index),
                 group=str(index),
-                dice=dice,
-                iou=dice / 2,
-                sensitivity=sensitivity,
-                precision=0.5,
+                scores={
+                    "dice": dice,
+                    "iou": dice / 2,
+                    "sensitivity": sensitivity,
+                    "precision": 0.5,
+                },
                 seg_found=found,
+                sweep=(dice,) * len(SWEEP),
             )
             for index, found in enumerate(seg_found)
         ),
-        mean_probs=(0.5,) * len(seg_found),
     )
 
 
@@ -90,10 +93,17 @@ def test_metrics_are_written_after_every_word(tracker, tmp_path):
     tracker.log_baseline(evaluation(0.4, 0.3, seg_found=(True, False)))
     written = json.loads((tmp_path / "metrics.json").read_text())
     baseline = {"dice": 0.4, "recall": 0.3, "seg_rate": 0.5}
-    assert written == {"baseline": baseline, "epochs": [], "best": None}
+    assert list(written) == ["baseline", "epochs", "best"]
+    assert {name: written["baseline"][name] for name in baseline} == baseline
+    assert written["baseline"]["cases"][1] == {
+        "case_id": "1",
+        "group": "1",
+        "scores": {"dice": 0.4, "iou": 0.2, "sensitivity": 0.3, "precision": 0.5},
+    }
+    assert [case.dice for case in tracker.untouched.cases] == [0.4, 0.4]
     log_epoch(tracker, 1, evaluation(0.5, 0.6))
     written = json.loads((tmp_path / "metrics.json").read_text())
-    assert written["baseline"] == tracker.baseline == baseline
+    assert tracker.baseline == baseline
     assert written["epochs"] == [
         {
             "epoch": 1,
@@ -102,6 +112,7 @@ def test_metrics_are_written_after_every_word(tracker, tmp_path):
             "val_dice": 0.5,
             "val_recall": 0.6,
             "val_seg_rate": 1.0,
+            "val_best_threshold": 0.5,
             "seconds": 12.0,
             "images_per_second": 2.5,
         }

@@ -19,17 +19,20 @@ from vasculora.recipes.finetune import finetune
 
 FAST = {"optim__lr": 3e-3}
 FILES = {
+    "adapter/README.md",
     "adapter/adapter_config.json",
     "adapter/adapter_model.safetensors",
     "adapter/vasculora.json",
     "audit.json",
     "config.yaml",
     "curve.png",
-    "evaluation.json",
     "metrics.json",
     "overlays/best.png",
     "overlays/median.png",
     "overlays/worst.png",
+    "report/cases.csv",
+    "report/evaluation.json",
+    "report/report.html",
     "resume.pt",
     "split.json",
 }
@@ -40,6 +43,7 @@ EPOCH_KEYS = [
     "val_dice",
     "val_recall",
     "val_seg_rate",
+    "val_best_threshold",
     "seconds",
     "images_per_second",
 ]
@@ -86,7 +90,7 @@ def test_metrics_hold_the_promised_keys(run):
     metrics = read_json(out / "metrics.json")
     assert metrics == tracker.metrics
     assert list(metrics) == ["baseline", "epochs", "best"]
-    assert list(metrics["baseline"]) == ["dice", "recall", "seg_rate"]
+    assert list(metrics["baseline"]) == ["dice", "recall", "seg_rate", "cases"]
     assert [list(row) for row in metrics["epochs"]] == [EPOCH_KEYS] * 3
     assert [row["epoch"] for row in metrics["epochs"]] == [1, 2, 3]
     assert list(metrics["best"]) == ["epoch", "val_dice"]
@@ -132,8 +136,8 @@ def test_the_official_preset_runs_and_its_run_is_what_was_scored(
     tracker = finetune(config, out, report=recorder)
     memory = read_json(out / "adapter" / "vasculora.json")
     assert tuple(memory["trainable"]) == config.lora.trainable
-    scores = read_json(out / "evaluation.json")
-    assert scores["mean"]["dice"] == pytest.approx(tracker.best["val_dice"], abs=1e-6)
+    scores = read_json(out / "report" / "evaluation.json")
+    assert scores["at_half"]["dice"] == pytest.approx(tracker.best["val_dice"], abs=1e-6)
     saved = load_file(out / "adapter" / "adapter_model.safetensors")
     rows = [name for name in saved if "trainable_tokens_delta" in name]
     assert [saved[name].shape[0] for name in rows] == [1, 1]
@@ -149,12 +153,14 @@ def test_the_split_and_its_scores_are_kept(run):
     split = read_json(out / "split.json")
     assert list(split) == ["train", "val", "test"]
     assert {part: len(ids) for part, ids in split.items()} == {"train": 8, "val": 2, "test": 0}
-    scores = read_json(out / "evaluation.json")
-    keys = ["split", "num_cases", "seg_rate", "threshold", "prompt_sensitivity"]
-    assert list(scores) == [*keys, "truth_sensitivity", "mean", "cases"]
+    scores = read_json(out / "report" / "evaluation.json")
     assert scores["split"] == "val"
     assert [case["case_id"] for case in scores["cases"]] == split["val"]
-    assert scores["mean"]["dice"] == pytest.approx(tracker.best["val_dice"], abs=1e-6)
+    assert scores["at_half"]["dice"] == pytest.approx(tracker.best["val_dice"], abs=1e-6)
+    (untouched,) = scores["comparisons"]
+    assert untouched["mean"]["dice"] == pytest.approx(tracker.baseline["dice"])
+    gain = untouched["paired"]["dice"]["difference"]["mean"]
+    assert gain == pytest.approx(tracker.best["val_dice"] - tracker.baseline["dice"], abs=1e-6)
 
 
 def test_the_settings_say_where_the_run_came_from(run):
@@ -182,7 +188,13 @@ def test_the_adapter_remembers_how_to_be_used(run, tiny_base):
     memory = read_json(run[0] / "adapter" / "vasculora.json")
     assert list(memory) == ["processor", "prompt", "base", "fingerprint", "trainable"]
     assert memory["base"] == str(tiny_base)
-    assert memory["processor"]["threshold"] == 0.5
+    row = run[2].epochs[int(run[2].best["epoch"]) - 1]
+    scores = read_json(run[0] / "report" / "evaluation.json")
+    best = max(scores["sweep"]["dice"])
+    assert memory["processor"]["threshold"] == scores["threshold"] == row["val_best_threshold"]
+    assert scores["sweep"]["best"] == scores["threshold"]
+    assert scores["mean"]["dice"] == pytest.approx(best)
+    assert best >= scores["at_half"]["dice"]
     assert memory["prompt"]["phrase"] == "blood vessel"
 
 
@@ -287,7 +299,7 @@ def test_several_phrases_an_image_are_learnt_and_shown(tmp_path, tiny_settings, 
     out = tmp_path / "run"
     finetune(tiny_settings(data__path=str(data), trainer__epochs=1), out, report=recorder)
     val = read_json(out / "split.json")["val"]
-    cases = [case["case_id"] for case in read_json(out / "evaluation.json")["cases"]]
+    cases = [case["case_id"] for case in read_json(out / "report" / "evaluation.json")["cases"]]
     assert cases == [f"{val[0]}: vein", f"{val[0]}: artery"]
     assert len(list((out / "overlays").iterdir())) == 3
     assert recorder.counts["Scoring the saved adapter"] == (2, 2)
@@ -359,7 +371,7 @@ def test_the_best_epoch_is_kept_not_the_last(tmp_path, tiny_settings, recorder):
     assert dice[-1] == 0.0
     assert tracker.epochs[-1]["train_dice"] > 0.5
     assert recorder.lines[-1] == "  Answers with [SEG]: 0.0%"
-    scores = read_json(out / "evaluation.json")
-    assert scores["mean"]["dice"] == pytest.approx(max(dice), abs=1e-6)
+    scores = read_json(out / "report" / "evaluation.json")
+    assert scores["at_half"]["dice"] == pytest.approx(max(dice), abs=1e-6)
     assert scores["seg_rate"] == tracker.epochs[best - 1]["val_seg_rate"]
     assert not recorder.warnings[1:]

@@ -238,27 +238,64 @@ def inspect(
 
 @app.command()
 def evaluate(
-    model: ModelArgument,
     data: Annotated[
         Path,
         typer.Option(
             metavar="DATA", help="Folder of images and masks, or a file that lists them; only read."
         ),
     ],
-    out: Annotated[Path, typer.Option(metavar="OUT", help="Folder for evaluation.json.")],
+    out: Annotated[
+        Path,
+        typer.Option(metavar="OUT", help="Folder for report.html, evaluation.json and cases.csv."),
+    ],
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[MODEL]", help="[bold]nano[/bold], a base model's folder or a run's folder."
+        ),
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR[:SUFFIX]",
+            help="Score the masks in this folder, instead of a model: each is called as its image, "
+            "with SUFFIX behind.",
+        ),
+    ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="A model to compare with, case by case."),
+    ] = None,
     split: Annotated[str | None, typer.Option(help="train, val, test or all.")] = None,
     phrase: Phrase = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            help="Probability above which a pixel counts. \\[default: what was stored with the "
+            "adapter, else 0.5]"
+        ),
+    ] = None,
     group_regex: GroupRegex = None,
     window: Window = None,
+    tta: Tta = None,
+    min_size: MinSize = None,
+    hysteresis: Hysteresis = None,
     gpu: Gpu = None,
     config: ConfigFile = None,
     set_: Set = None,
 ) -> None:
-    """Score a model's own answers on a folder of images and masks, at each image's own size.
+    """Score a model's own answers, or given masks, at each image's own size and inside its view.
 
-    Without --split, val is scored where DATA has a split.json, else all of it.
+    Every metric with its 95 % interval by patient, per case and per group
+    (docs/metrics.md says what each is), what the threshold does, how far
+    probabilities can be believed, and pictures: OUT/report.html. A baseline,
+    and what --tta, --min-size and --hysteresis change, are compared case by
+    case. Without --split, val is scored where DATA has a split.json, else all
+    of it. Choose nothing by looking at test.
 
     [bold]Example[/bold]: vasculora evaluate runs/1 --data angiograms --out scores
+    [bold]Example[/bold]: vasculora evaluate runs/2 --baseline runs/1 --data angiograms --out scores
+    [bold]Example[/bold]: vasculora evaluate --against masks:_mask --data angiograms --out scores
     """
     from vasculora.core.config import load_config
     from vasculora.recipes.config import EvaluateConfig
@@ -266,17 +303,23 @@ def evaluate(
 
     values = {
         "model": model,
+        "against": against,
+        "baseline": baseline,
         "data": str(data),
         "split": split,
         "phrase": phrase,
+        "threshold": threshold,
         "group_regex": group_regex,
         "window": window,
+        "answer.tta": tta,
+        "answer.min_size": min_size,
+        "answer.hysteresis": hysteresis,
         "gpu": gpu,
     }
     settings = load_config(
         EvaluateConfig, *files(config), overrides=set_ or (), values=given(values)
     )
-    evaluate_model(settings, out, report=Reporter())
+    evaluate_model(settings, out, report=Reporter(), command=("vasculora", *sys.argv[1:]))
 
 
 @app.command()

@@ -18,7 +18,7 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from vasculora.core.errors import CannotLearnError
-from vasculora.engine.evaluator import Evaluation
+from vasculora.engine.scores import Evaluation
 from vasculora.engine.standstill import (
     EpochMark,
     explain_standstill,

@@ -8,7 +8,7 @@ then the mask's ear for the sentence, then the evaluated model, and last the thr
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from vasculora.engine.evaluator import CaseScore, Evaluation
+from vasculora.engine.scores import CaseScore, Evaluation
 
 SLIGHT = 1e-4
 """Change of a mean probability below which the sentence is asked about: a mask that no longer
@@ -33,7 +33,9 @@ class EpochMark:
 
 def same_scores(one: Evaluation, other: Evaluation) -> bool:
     """Return whether every score of every case is the same number."""
-    return one.cases == other.cases
+    return [(case.scores, case.seg_found) for case in one.cases] == [
+        (case.scores, case.seg_found) for case in other.cases
+    ]
 
 
 def is_perfect(evaluation: Evaluation) -> bool:
@@ -56,9 +58,10 @@ def explain_standstill(marks: Sequence[EpochMark], sensitivity: Callable[[], flo
             called only where the answer matters.
     """
     evaluation = marks[-1].evaluation
+    dice = evaluation.mean_counted()["dice"]
     seen = (
         f"the validation scores of all {len(evaluation.cases)} cases have been the same numbers "
-        f"for {len(marks)} epochs in a row (mean Dice {evaluation.mean()['dice']:.4f}); while a "
+        f"for {len(marks)} epochs in a row (mean Dice {dice:.4f}); while a "
         "run learns, some of them change in some decimal."
     )
     return f"{seen} {_cause(marks, sensitivity)}"
@@ -97,13 +100,13 @@ def _hint(cases: Sequence[CaseScore], shift: float) -> str:
             "No pixel crosses the threshold, so little does it move. Raise optim.lr, or try "
             "`vasculora evaluate` with `--set threshold=0.3`."
         )
-    if all(case.sensitivity == 0 for case in cases):
+    if all(case.scores["sensitivity"] == 0 for case in cases):
         return (
             "Not one pixel of a mask is found: the threshold is too high, or the masks belong to "
             "other images or show something else. Try `vasculora evaluate` with `--set "
             "threshold=0.1`, and compare masks with images."
         )
-    if all(case.sensitivity == 1 for case in cases):
+    if all(case.scores["sensitivity"] == 1 for case in cases):
         return (
             "Every pixel of every mask is found, and the rest with it: the threshold is too low, "
             "or the masks cover next to nothing. Try `vasculora evaluate` with `--set "

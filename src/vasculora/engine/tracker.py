@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from vasculora.core.io import write_json
 from vasculora.core.report import Report
-from vasculora.engine.evaluator import Evaluation
+from vasculora.engine.scores import CaseScore, Evaluation
 from vasculora.engine.trainer import EpochStats
 
 if TYPE_CHECKING:
@@ -41,8 +41,19 @@ class Tracker:
 
     @property
     def baseline(self) -> dict[str, float]:
-        """Scores of the untouched model."""
-        return dict(self.metrics["baseline"])
+        """Mean scores of the untouched model."""
+        return {name: self.metrics["baseline"][name] for name in ("dice", "recall", "seg_rate")}
+
+    @property
+    def untouched(self) -> Evaluation:
+        """Every case's scores of counts, of the untouched model at threshold 0.5."""
+        rows = self.metrics["baseline"]["cases"]
+        return Evaluation(
+            cases=tuple(
+                CaseScore(case_id=row["case_id"], group=row["group"], scores=row["scores"])
+                for row in rows
+            )
+        )
 
     @property
     def epochs(self) -> list[dict[str, float]]:
@@ -56,11 +67,15 @@ class Tracker:
 
     def log_baseline(self, evaluation: Evaluation) -> None:
         """Keep and tell the scores of the untouched model."""
-        mean = evaluation.mean()
+        mean = evaluation.mean_counted()
         self.metrics["baseline"] = {
             "dice": mean["dice"],
             "recall": mean["sensitivity"],
             "seg_rate": evaluation.seg_rate,
+            "cases": [
+                {"case_id": case.case_id, "group": case.group, "scores": dict(case.scores)}
+                for case in evaluation.cases
+            ],
         }
         self.report.line(f"Baseline - Dice: {mean['dice']:.4f}")
         self._tell_missing_seg(evaluation.seg_rate)
@@ -68,7 +83,7 @@ class Tracker:
 
     def add_epoch(self, epoch: int, stats: EpochStats, evaluation: Evaluation) -> bool:
         """Note an epoch's scores, untold as yet; return whether it is the best so far."""
-        mean = evaluation.mean()
+        mean = evaluation.mean_counted()
         row = {
             "epoch": epoch,
             "train_loss": stats.loss,
@@ -76,6 +91,7 @@ class Tracker:
             "val_dice": mean["dice"],
             "val_recall": mean["sensitivity"],
             "val_seg_rate": evaluation.seg_rate,
+            "val_best_threshold": evaluation.best_threshold(),
             "seconds": stats.seconds,
             "images_per_second": stats.num_images / stats.seconds,
         }

@@ -19,6 +19,7 @@ from vasculora.engine.optim import OptimConfig
 from vasculora.engine.trainer import TrainerConfig
 from vasculora.engine.tta import TTA
 from vasculora.losses.objective import ObjectiveConfig
+from vasculora.metrics.panel import DEFAULT_RULES
 from vasculora.model.images import Numerics
 from vasculora.model.lora import LoraSettings
 from vasculora.model.official.config import OfficialConfig
@@ -227,13 +228,29 @@ class AnswerConfig(BaseModel):
     threshold: faint ends of a sure vessel. None counts by the threshold alone."""
 
 
-class EvaluateConfig(BaseModel):
-    """Settings of `vasculora evaluate`."""
+class MetricsConfig(BaseModel):
+    """What is a matter of choice in the metrics."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: str = "nano"
+    small_width: float = Field(default=DEFAULT_RULES.small_width, gt=0, allow_inf_nan=False)
+    """Width in pixels up to which a vessel is small, for its recall."""
+    tolerance: float = Field(default=DEFAULT_RULES.tolerance, ge=0, allow_inf_nan=False)
+    """Pixels by which an outline may be off, for the surface Dice."""
+
+
+class EvaluateConfig(BaseModel):
+    """Settings of `vasculora evaluate`: a model, or masks that lie in a folder."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str | None = None
     """`nano`, a base model's folder or a run's folder."""
+    against: str | None = None
+    """Instead of a model, a folder of masks to score, each called as its image is; with
+    `:SUFFIX` behind it, as its image with that suffix."""
+    baseline: str | None = None
+    """A model to compare with, case by case; it is asked in the same way."""
     official: OfficialConfig = OfficialConfig()
     """How an official checkpoint is read."""
     data: Path
@@ -251,10 +268,43 @@ class EvaluateConfig(BaseModel):
     takes the model's own."""
     answer: AnswerConfig = AnswerConfig()
     """What is made of the model's answers."""
+    metrics: MetricsConfig = MetricsConfig()
+    """What is a matter of choice in the metrics."""
+    gallery: int = Field(default=12, ge=3)
+    """Cases shown in the report: a third each of the best, the median and the worst."""
     batch_size: int = Field(default=8, ge=1)
     """Images predicted together."""
     gpu: int | None = None
     """Index of the GPU; None takes the first one, or the CPU where there is none."""
+
+    @model_validator(mode="after")
+    def _scores_one_thing(self) -> "EvaluateConfig":
+        if (self.model is None) == (self.against is None):
+            what = "neither was" if self.model is None else "both were"
+            raise ValueError(
+                f"a model or masks are scored, but {what} given. Give MODEL, or --against "
+                "DIR[:SUFFIX] for masks that lie in a folder."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _asks_a_model_only_where_there_is_one(self) -> "EvaluateConfig":
+        if self.against is None:
+            return self
+        idle = [name for name in _OF_A_MODEL if getattr(self, name) != _default_of(name)]
+        if idle:
+            raise ValueError(
+                f"{idle[0]} says how a model is asked, but masks are scored (--against). Leave it "
+                "out."
+            )
+        return self
+
+
+_OF_A_MODEL = ("baseline", "official", "phrase", "threshold", "window", "answer", "gpu")
+
+
+def _default_of(name: str) -> object:
+    return EvaluateConfig.model_fields[name].default
 
 
 class PredictConfig(BaseModel):

@@ -17,8 +17,8 @@ from vasculora.core.report import Report
 from vasculora.data.dataset import VesselDataset
 from vasculora.data.sources import read_source
 from vasculora.data.splits import Part, read_split, select
-from vasculora.metrics.mask import METRICS, best_threshold
-from vasculora.metrics.mask import score as score_mask
+from vasculora.metrics.mask import best_threshold
+from vasculora.metrics.panel import score_case
 from vasculora.model.frangi import frangi_prob
 from vasculora.model.predictor import Predictor
 from vasculora.model.prompts import PromptConfig
@@ -26,13 +26,16 @@ from vasculora.recipes.config import FinetuneConfig, finetune_settings
 from vasculora.recipes.data import synthesise
 from vasculora.recipes.evaluate import score
 from vasculora.recipes.finetune import finetune
-from vasculora.recipes.run_folder import EVALUATION_NAME, RUN_NAMES, SPLIT_NAME
+from vasculora.recipes.report import REPORT_NAME
+from vasculora.recipes.run_folder import REPORT_DIR, RUN_NAMES, SPLIT_NAME
+from vasculora.recipes.scorecard import EVALUATION_NAME
 
 RESULT_NAME = "demo.json"
 DATA_NAME = "data"
 MARK_NAME = ".vasculora-demo"
 """Its first file: what carries it may be replaced by the next demo, however far this one came."""
 COMMAND = ("vasculora", "demo")
+_SHOWN = ("dice", "iou", "sensitivity", "precision")
 LEAST_DICE = 0.80
 LEAST_GAIN = 0.08
 LEAST_LEAD = 0.10
@@ -104,7 +107,7 @@ def demo(config: DemoConfig, out: Path, *, report: Report) -> DemoResult:
     result = DemoResult(
         base=_untouched(config.model, val, report),
         frangi=_frangi(train, val, report),
-        finetuned=read_json(out / EVALUATION_NAME)["mean"],
+        finetuned=read_json(out / REPORT_DIR / EVALUATION_NAME)["at_half"],
         training_minutes=minutes,
     )
     write_json(out / RESULT_NAME, asdict(result))
@@ -156,7 +159,9 @@ def _samples(settings: FinetuneConfig, out: Path, part: Part) -> VesselDataset:
 
 def _untouched(model: str, val: VesselDataset, report: Report) -> dict[str, float]:
     predictor = Predictor.from_pretrained(model)
-    return score(predictor, val, batch_size=8, report=report, title="Untouched model").mean()
+    return score(
+        predictor, val, batch_size=8, report=report, title="Untouched model"
+    ).mean_counted()
 
 
 def _frangi(train: VesselDataset, val: VesselDataset, report: Report) -> dict[str, float]:
@@ -171,10 +176,10 @@ def _frangi(train: VesselDataset, val: VesselDataset, report: Report) -> dict[st
         masks = [train[index].masks[0] for index in range(len(train))]
         threshold = best_threshold(probs, masks)
         rows = [
-            score_mask(respond(val, index) > threshold, val[index].masks[0])
+            score_case(respond(val, index) > threshold, val[index].masks[0], names=_SHOWN)
             for index in range(len(val))
         ]
-    return {name: float(np.mean([row[name] for row in rows])) for name in METRICS}
+    return {name: float(np.mean([row[name] for row in rows])) for name in _SHOWN}
 
 
 def _show(result: DemoResult, out: Path, *, num_val: int, report: Report) -> None:
@@ -186,7 +191,7 @@ def _show(result: DemoResult, out: Path, *, num_val: int, report: Report) -> Non
     report.table(
         f"{num_val} validation images of a style the base has never seen",
         ("", "Dice", "IoU", "sensitivity", "precision"),
-        [[way, *(f"{mean[name]:.3f}" for name in METRICS)] for way, mean in ways.items()],
+        [[way, *(f"{mean[name]:.3f}" for name in _SHOWN)] for way, mean in ways.items()],
     )
     report.note(f"Training took {result.training_minutes:.1f} minutes.")
-    report.note(f"Look at {out / 'curve.png'} and {out / 'overlays'}.")
+    report.note(f"Report: {out / REPORT_DIR / REPORT_NAME}")

@@ -1,58 +1,165 @@
-"""Score a model on a folder of images and masks, from its own answers."""
+"""Score a model's own answers, or masks from elsewhere, on a folder of images and masks.
 
+    open data and model -> answers -> scores -> the same for what it is compared with ->
+    evaluation.json, cases.csv, report.html
+
+What it is compared with: a baseline model, the model without averaging and cleaning where these
+were asked for, and a second observer's masks where the data has them.
+"""
+
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from vasculora.core.io import write_json
+import numpy as np
+from jaxtyping import Bool
+
 from vasculora.core.report import Report
+from vasculora.core.types import Sample
+from vasculora.data.answers import find_answers, read_answer
 from vasculora.data.dataset import VesselDataset
 from vasculora.data.sources import Catalog
 from vasculora.data.splits import Part, Split, read_split, select
-from vasculora.engine.evaluator import Evaluation, evaluate
-from vasculora.model.predictor import Predictor
-from vasculora.recipes.config import DataConfig, EvaluateConfig
+from vasculora.engine.evaluator import evaluate, given_answers, score_answers
+from vasculora.engine.scores import Evaluation
+from vasculora.metrics.panel import COUNT_METRICS, DEFAULT_RULES, METRICS, Rules
+from vasculora.model.predictor import Answerer, Predictor
+from vasculora.recipes.answering import build_answerer
+from vasculora.recipes.config import AnswerConfig, DataConfig, EvaluateConfig
+from vasculora.recipes.gallery import Ask, pick_gallery
 from vasculora.recipes.predict import open_predictor
-from vasculora.recipes.run_folder import EVALUATION_NAME, SPLIT_NAME, read_data, refuse_inside
+from vasculora.recipes.report import read_run_facts, write_report
+from vasculora.recipes.run_folder import (
+    HIDDEN,
+    SPLIT_NAME,
+    hidden_command,
+    read_data,
+    refuse_inside,
+)
+from vasculora.recipes.scorecard import (
+    About,
+    beside,
+    compared,
+    scorecard,
+    show_scorecard,
+    write_scorecard,
+)
+from vasculora.recipes.summary import summarise
+
+MASK_METRICS = tuple(name for name, metric in METRICS.items() if not metric.needs_prob)
+"""What can be said of masks without probabilities."""
 
 
-def evaluate_model(config: EvaluateConfig, out: Path, *, report: Report) -> Evaluation:
-    """Return a model's scores on a part of a data folder, and write them to `evaluation.json`.
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """What was scored.
+
+    Attributes:
+        evaluation: Its cases.
+        about: What it is, and how it was asked.
+        ask: Gives its mask of a sample once more.
+        comparisons: What it is compared with.
+    """
+
+    evaluation: Evaluation
+    about: About
+    ask: Ask
+    comparisons: list[dict[str, Any]] = field(default_factory=list)
+
+
+def evaluate_model(
+    config: EvaluateConfig, out: Path, *, report: Report, command: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return what `evaluation.json` says of a model or of masks, and write it with its report.
 
     Args:
         config: All settings.
-        out: Folder for `evaluation.json`; one that is there already is replaced.
+        out: Folder for `evaluation.json`, `cases.csv` and `report.html`; older ones are replaced.
         report: Where progress goes.
+        command: What the user typed, to be shown in the report.
 
     Raises:
         ValueError: If settings, data or model are not usable.
         FileNotFoundError: If one of them is not there.
     """
     refuse_inside(config.data, out)
-    predictor = open_predictor(
-        config.model,
-        official=config.official,
-        phrase=config.phrase,
-        threshold=config.threshold,
-        window=config.window,
-        gpu=config.gpu,
-    )
-    phrase = predictor.processor.prompt.phrase
+    predictor = None if config.model is None else _open(config, config.model)
+    phrase = config.phrase or "blood vessel"
+    if predictor is not None:
+        phrase = predictor.processor.prompt.phrase
     catalog = read_data(
         DataConfig(path=config.data, group_regex=config.group_regex), phrase=phrase, report=report
     )
     split, part = _choose_part(config, catalog, report)
     data = VesselDataset(select(catalog.records, split, part), phrase=phrase)
-    evaluation = score(predictor, data, batch_size=config.batch_size, report=report)
-    threshold = predictor.processor.config.threshold
-    write_json(out / EVALUATION_NAME, evaluation.to_dict(split=part, threshold=threshold))
-    names = ("dice", "iou", "sensitivity", "precision")
-    mean = evaluation.mean()
-    report.table(
-        f"{config.model} on {part} ({len(evaluation.cases)} cases, threshold {threshold:g})",
-        ("Dice", "IoU", "sensitivity", "precision", "answers with [SEG]"),
-        [[*(f"{mean[name]:.4f}" for name in names), f"{evaluation.seg_rate:.1%}"]],
+    name = HIDDEN if catalog.secret else str(config.data)
+    if predictor is None:
+        found = _masks(config, data, name, part, report)
+    else:
+        found = _model(config, predictor, data, name, part, report)
+    found.comparisons.extend(_observer(config, data, report))
+    card = scorecard(found.evaluation, found.about, found.comparisons)
+    show_scorecard(card, report)
+    warn_if_deaf(found.evaluation, report)
+    write_scorecard(out, card)
+    page = write_report(
+        out,
+        card,
+        pick_gallery(found.evaluation, data, found.ask, num=config.gallery),
+        run=None if config.model is None else read_run_facts(Path(config.model)),
+        command=_told(command, config.data, catalog),
+        data=summarise(
+            {part: list(data.records)},
+            None if predictor is None else predictor.processor.config,
+            scored=part,
+            phrase=phrase,
+        ),
     )
-    warn_if_deaf(evaluation, report)
-    return evaluation
+    report.note(f"Report: {page}")
+    return card
+
+
+def score(
+    answerer: Answerer,
+    data: VesselDataset,
+    *,
+    batch_size: int,
+    report: Report,
+    title: str = "Scoring",
+    names: Sequence[str] = COUNT_METRICS,
+    rules: Rules = DEFAULT_RULES,
+    forced_by: Predictor | None = None,
+) -> Evaluation:
+    """Return the scores of a model on every sample of a data set, with a bar."""
+    num_cases = sum(len(record.targets) for record in data.records)
+    with report.progress(num_cases, title, unit="cases") as bar:
+        return evaluate(
+            answerer,
+            data_in_order(data),
+            batch_size=batch_size,
+            names=names,
+            rules=rules,
+            forced_by=forced_by,
+            on_case=lambda _: bar.advance(),
+        )
+
+
+def data_in_order(data: VesselDataset) -> Iterator[Sample]:
+    """Yield every sample once."""
+    return (data[index] for index in range(len(data)))
+
+
+def mask_of(answerer: Answerer) -> Ask:
+    """Return what gives a model's mask of one sample."""
+
+    def ask(sample: Sample) -> Bool[np.ndarray, "_ _"]:
+        (found,) = answerer.predict_batch([sample.case_id], [sample.image], [sample.phrases[0]])
+        return found.mask
+
+    return ask
 
 
 def warn_if_deaf(evaluation: Evaluation, report: Report) -> None:
@@ -67,21 +174,138 @@ def warn_if_deaf(evaluation: Evaluation, report: Report) -> None:
         )
 
 
-def score(
+def _told(command: Sequence[str], path: Path, catalog: Catalog) -> str:
+    return hidden_command(command, path) if catalog.secret else shlex.join(command)
+
+
+def _open(config: EvaluateConfig, model: str) -> Predictor:
+    return open_predictor(
+        model,
+        official=config.official,
+        phrase=config.phrase,
+        threshold=config.threshold,
+        window=config.window,
+        gpu=config.gpu,
+    )
+
+
+def _model(
+    config: EvaluateConfig,
     predictor: Predictor,
     data: VesselDataset,
-    *,
-    batch_size: int,
+    name: str,
+    part: Part,
+    report: Report,
+) -> _Found:
+    """Return the scores of a model, compared with a baseline and with itself without options."""
+    full = partial(
+        score,
+        data=data,
+        batch_size=config.batch_size,
+        report=report,
+        names=tuple(METRICS),
+        rules=_rules(config),
+    )
+    answerer = _asked(predictor, config.answer)
+    plain = config.answer == AnswerConfig()
+    evaluation = full(answerer, forced_by=predictor if plain else None)
+    threshold = predictor.processor.config.threshold
+    comparisons = []
+    if not plain:
+        other = full(predictor, title="Scoring without options")
+        comparisons.append(
+            compared(_without(config.answer), "plain", evaluation, other, threshold=threshold)
+        )
+    if config.baseline is not None:
+        base = _open(config, config.baseline)
+        other = full(_asked(base, config.answer), title="Scoring the baseline")
+        comparisons.append(
+            compared(
+                config.baseline,
+                "baseline",
+                evaluation,
+                other,
+                threshold=base.processor.config.threshold,
+            )
+        )
+    about = About(
+        model=config.model,
+        data=name,
+        split=part,
+        threshold=threshold,
+        options=config.answer.model_dump(),
+    )
+    return _Found(
+        evaluation=evaluation, about=about, ask=mask_of(answerer), comparisons=comparisons
+    )
+
+
+def _rules(config: EvaluateConfig) -> Rules:
+    chosen = config.metrics
+    return Rules(small_width=chosen.small_width, tolerance=chosen.tolerance)
+
+
+def _asked(predictor: Predictor, answer: AnswerConfig) -> Answerer:
+    return build_answerer(
+        predictor, tta=answer.tta, min_size=answer.min_size, hysteresis=answer.hysteresis
+    )
+
+
+def _without(answer: AnswerConfig) -> str:
+    """Return what a model is called that is asked without the options."""
+    parts = []
+    if answer.tta != "none":
+        parts.append("test-time augmentation")
+    if answer.min_size or answer.hysteresis is not None:
+        parts.append("post-processing")
+    return f"without {' and '.join(parts)}"
+
+
+def _masks(
+    config: EvaluateConfig, data: VesselDataset, name: str, part: Part, report: Report
+) -> _Found:
+    """Return the scores of masks that lie in a folder."""
+    assert config.against is not None
+    answers = find_answers(config.against, list(data.records))
+
+    def ask(sample: Sample) -> Bool[np.ndarray, "_ _"]:
+        return read_answer(answers[sample.case_id], sample.image)
+
+    evaluation = _score_given(
+        ((sample, ask(sample)) for sample in data_in_order(data)), data, config, report
+    )
+    about = About(
+        model=None,
+        against=config.against,
+        data=name,
+        split=part,
+        threshold=None,
+        options=AnswerConfig().model_dump(),
+    )
+    return _Found(evaluation=evaluation, about=about, ask=ask)
+
+
+def _observer(config: EvaluateConfig, data: VesselDataset, report: Report) -> list[dict[str, Any]]:
+    """Return the scores of a second observer, where all cases have one, for a line beside."""
+    if not all(record.second_path and len(record.targets) == 1 for record in data.records):
+        return []
+    pairs = ((s, s.second) for s in data_in_order(data) if s.second is not None)
+    evaluation = _score_given(pairs, data, config, report, title="Scoring the second observer")
+    return [beside("second observer", "observer", evaluation)]
+
+
+def _score_given(
+    pairs: Iterable[tuple[Sample, Bool[np.ndarray, "_ _"]]],
+    data: VesselDataset,
+    config: EvaluateConfig,
     report: Report,
     title: str = "Scoring",
 ) -> Evaluation:
-    """Return the scores of a predictor on every sample of a data set, with a bar."""
-    num_cases = sum(len(record.targets) for record in data.records)
-    with report.progress(num_cases, title, unit="cases") as bar:
-        return evaluate(
-            predictor,
-            (data[index] for index in range(len(data))),
-            batch_size=batch_size,
+    with report.progress(len(data), title, unit="cases") as bar:
+        return score_answers(
+            given_answers(pairs),
+            names=MASK_METRICS,
+            rules=_rules(config),
             on_case=lambda _: bar.advance(),
         )
 
@@ -92,7 +316,7 @@ def _choose_part(config: EvaluateConfig, catalog: Catalog, report: Report) -> tu
     The data's own split counts first, then the one the run was trained with.
     """
     split = catalog.split
-    if split is None and config.split not in (None, "all"):
+    if split is None and config.model is not None and config.split not in (None, "all"):
         split = _run_split(Path(config.model) / SPLIT_NAME, catalog, report)
     if split is None:
         if config.split != "all":

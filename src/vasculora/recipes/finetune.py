@@ -2,7 +2,7 @@
 
     open the model, read, check and split the data -> attach what learns and prove on one real
     batch that it can -> score the untouched model -> epochs: train, score, keep the best -> score
-    what was saved, draw curve and overlays
+    what was saved, write the report
 
 After every epoch the run's folder holds everything needed to use it, and to take it up again with
 `--resume`. Randomness depends on the seed and the epoch alone, so a run that was killed ends, bit
@@ -29,8 +29,8 @@ from vasculora.engine.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from vasculora.engine.evaluator import Evaluation
 from vasculora.engine.loader import EpochLoader
+from vasculora.engine.scores import Evaluation
 from vasculora.engine.tracker import Tracker
 from vasculora.engine.trainer import EpochStats, Trainer
 from vasculora.model.lora import groups_of, save_adapter
@@ -42,7 +42,7 @@ from vasculora.recipes.audit import audit_first_batch, show, show_table
 from vasculora.recipes.config import FinetuneConfig, Provenance
 from vasculora.recipes.evaluate import score
 from vasculora.recipes.modality import settle_modality
-from vasculora.recipes.pictures import draw_run
+from vasculora.recipes.results import show_results
 from vasculora.recipes.run_folder import (
     AUDIT_NAME,
     check_unchanged,
@@ -70,6 +70,7 @@ class Run:
         train_data: Samples to learn from, augmented.
         val_data: Samples that choose the best epoch.
         tracker: Its scores.
+        looks: What was seen of its images while all of them were open.
     """
 
     config: FinetuneConfig
@@ -79,6 +80,7 @@ class Run:
     train_data: VesselDataset
     val_data: VesselDataset
     tracker: Tracker
+    looks: Looks
 
 
 def finetune(
@@ -176,6 +178,7 @@ def _prepare(
         train_data=samples("train", config.data.augment),
         val_data=samples("val", "none"),
         tracker=Tracker(run_dir=out, report=report, num_epochs=config.trainer.epochs),
+        looks=looks,
     )
 
 
@@ -238,7 +241,7 @@ def _close_epoch(run: Run, trainer: Trainer, epoch: int, stats: EpochStats) -> N
     evaluation = _score(run, "Validation")
     if run.tracker.add_epoch(epoch, stats, evaluation):
         adapter_dir = run.out / ADAPTER_NAME
-        write_memory(adapter_dir, _memory(run))
+        write_memory(adapter_dir, _memory(run, threshold=evaluation.best_threshold()))
         save_adapter(trainer.accelerator.unwrap_model(trainer.model), adapter_dir)
     _keep(run, trainer, epoch=epoch)
     run.tracker.tell_epoch()
@@ -246,9 +249,11 @@ def _close_epoch(run: Run, trainer: Trainer, epoch: int, stats: EpochStats) -> N
         trainer.sentinel.after_epoch(evaluation)
 
 
-def _memory(run: Run) -> Memory:
+def _memory(run: Run, *, threshold: float) -> Memory:
+    """Return what is remembered of the model as it is now, with the threshold that suits it."""
+    processor = run.opened.processor.config
     return Memory(
-        processor=run.opened.processor.config,
+        processor=processor.model_copy(update={"threshold": threshold}),
         prompt=run.opened.processor.prompt,
         base=run.opened.name,
         official=None if run.config.official == OfficialConfig() else run.config.official,
@@ -279,5 +284,13 @@ def _finish(run: Run) -> None:
     best = run.tracker.best
     run.report.note(f"Best epoch: {best['epoch']:.0f}, Val Dice {best['val_dice']:.4f}.")
     run.opened.model.to("cpu")  # the saved one is opened beside it; a GPU may not hold both
-    draw_run(run.out, run.val_data, run.tracker, gpu=run.config.gpu, report=run.report)
+    page = show_results(
+        run.out,
+        run.config,
+        run.tracker,
+        {"train": run.train_data, "val": run.val_data},
+        looks=run.looks,
+        report=run.report,
+    )
     run.report.note(f"Use it: vasculora predict {run.out} IMAGE... --out FOLDER")
+    run.report.note(f"Report: {page}")

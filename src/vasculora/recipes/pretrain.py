@@ -175,12 +175,12 @@ def score_base(base: Path, *, num_cases: int, report: Report) -> dict[str, float
     scores = {}
     for style in STYLES:
         cases = [_only_vessels(_drawn(style, index, size)) for index in range(num_cases)]
-        scores[style] = evaluate(predictor, cases, batch_size=8).mean()["dice"]
+        scores[style] = evaluate(predictor, cases, batch_size=8).mean_counted()["dice"]
     shapes = [
         draw_shapes(size=size, rng=np.random.default_rng([_HELD_OUT_SEED, i]), case_id=f"{i}")
         for i in range(num_cases)
     ]
-    scores["shapes"] = evaluate(predictor, shapes, batch_size=8).mean()["dice"]
+    scores["shapes"] = evaluate(predictor, shapes, batch_size=8).mean_counted()["dice"]
     moved = [_sensitivity(predictor, _drawn("mixed", i, size)) for i in range(num_cases)]
     scores["prompt_sensitivity"] = float(np.mean(moved))
     rows = [(name, f"{score:.3f}") for name, score in scores.items()]

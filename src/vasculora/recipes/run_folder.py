@@ -5,7 +5,7 @@ config.yaml         every setting, and where the run came from
 split.json          case ids of train, val and test
 audit.json          what the gradient reached on the first batch, before the first step
 metrics.json        scores by epoch; the same as TensorBoard events in tensorboard/
-evaluation.json     every validation case, scored with what was saved
+report/             report.html, evaluation.json, cases.csv: validation, scored with what was saved
 curve.png overlays/ pictures
 resume.pt           what `--resume` needs
 cases_private.csv   from pseudonyms to the user's own names, where names are patients' (0600)
@@ -34,8 +34,8 @@ from vasculora.recipes.config import DataConfig, FinetuneConfig
 
 CONFIG_NAME = "config.yaml"
 SPLIT_NAME = "split.json"
-EVALUATION_NAME = "evaluation.json"
 AUDIT_NAME = "audit.json"
+REPORT_DIR = "report"
 CURVE_NAME = "curve.png"
 OVERLAYS_NAME = "overlays"
 PRIVATE_NAME = "cases_private.csv"
@@ -48,7 +48,7 @@ RUN_NAMES = (
     AUDIT_NAME,
     METRICS_NAME,
     EVENTS_NAME,
-    EVALUATION_NAME,
+    REPORT_DIR,
     CURVE_NAME,
     OVERLAYS_NAME,
     CHECKPOINT_NAME,
@@ -256,10 +256,15 @@ def _without_path(config: FinetuneConfig) -> FinetuneConfig:
     """Return settings that do not say where the data is."""
     path, provenance = config.data.path, config.provenance
     if provenance is not None:
-        words = [_hidden(word, path) for word in shlex.split(provenance.command)]
-        provenance = provenance.model_copy(update={"command": shlex.join(words)})
+        command = hidden_command(shlex.split(provenance.command), path)
+        provenance = provenance.model_copy(update={"command": command})
     data = config.data.model_copy(update={"path": Path(HIDDEN)})
     return config.model_copy(update={"data": data, "provenance": provenance})
+
+
+def hidden_command(command: Sequence[str], path: Path) -> str:
+    """Return a command as one line that does not say where the data is."""
+    return shlex.join(_hidden(word, path) for word in command)
 
 
 def _hidden(word: str, path: Path) -> str:

@@ -16,6 +16,7 @@ from vasculora.core.types import Record
 from vasculora.data.dataset import VesselDataset
 from vasculora.data.transforms import build_augment
 from vasculora.data.windows import build_windows
+from vasculora.engine.evaluator import HALF
 from vasculora.engine.loader import EpochLoader
 from vasculora.engine.optim import build_optimizer, build_schedule
 from vasculora.engine.trainer import Trainer
@@ -49,7 +50,8 @@ def open_base(config: FinetuneConfig, device: torch.device, report: Report) -> O
 
 def _processor(config: FinetuneConfig, own: ProcessorConfig) -> ProcessorConfig:
     """Return the base's own way to show images, with what the settings ask for instead."""
-    update: dict[str, object] = {"numerics": config.numerics}
+    # epochs are scored at 0.5, whatever an earlier run stored; this one finds its own
+    update: dict[str, object] = {"numerics": config.numerics, "threshold": HALF}
     if config.target != "auto":  # else it is settled when the data is known
         update["target"] = config.target
     if config.fit is not None:

@@ -26,7 +26,7 @@ _LEAST_MASKS, _MOST_PIXELS = 2, 1_000_000  # what ceilings are measured on: abou
 
 def summarise(
     parts: Mapping[str, Sequence[Record]],
-    processor: ProcessorConfig,
+    processor: ProcessorConfig | None,
     *,
     scored: str,
     phrase: str,
@@ -36,7 +36,7 @@ def summarise(
 
     Args:
         parts: The cases of each part of its split: `train`, `val`, `test` or `all`.
-        processor: Grid, sizes, windows and target rule, for the ceiling.
+        processor: Grid, sizes, windows and target rule, for the ceiling; None without a model.
         scored: The part whose masks are measured.
         phrase: Name of targets for which the data set has none.
         looks: What was seen while all images were open; None looks at a few of the scored part.
@@ -46,7 +46,7 @@ def summarise(
         images have them, the most frequent first; `vessel_share`, its least, median and greatest;
         `num_looked`, the images that both were seen on; `ceiling`: mean Dice and clDice that a
         perfect model could reach by the target rule `rule`, on `num_masks` masks (None where the
-        part has none).
+        part has none, or there is no model).
     """
     samples = [
         load_sample(record, phrase=phrase, allow_empty=True)
@@ -63,7 +63,7 @@ def summarise(
         "sizes": _sizes(looks.sizes.values()),
         "vessel_share": [float(np.quantile(shares, q)) for q in (0, 0.5, 1)] if shares else [],
         "num_looked": len(shares),
-        "ceiling": _ceiling(samples, processor),
+        "ceiling": None if processor is None else _ceiling(samples, processor),
     }
 
 
