@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from vasculora.losses.mask import bce_loss, dice_loss, focal_loss, iou_regression_loss
-from vasculora.metrics.mask import count, dice
+from vasculora.metrics.mask import count, dice, iou
 
 SURE = 40.0
 """A score whose probability is 1 in float32."""
@@ -136,3 +136,11 @@ def test_iou_regression_teaches_the_score_only_and_knows_emptiness():
     assert float(loss.detach()[0]) == 1  # nothing against nothing is an IoU of 1
     loss.sum().backward()
     assert candidates.grad is None
+
+
+def test_the_iou_that_is_taught_is_the_score():
+    generator = np.random.default_rng(1)
+    pred, mask = generator.random((2, 30, 40)) < 0.3
+    known = torch.tensor([[iou(count(pred, mask))]], dtype=torch.float32)
+    loss = iou_regression_loss(known, hard(pred.tolist())[:, None], truth(mask.tolist()))
+    assert float(loss[0]) == pytest.approx(0, abs=1e-12)

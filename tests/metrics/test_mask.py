@@ -5,15 +5,18 @@ import pytest
 
 from vasculora.metrics.mask import (
     METRICS,
+    SWEEP,
     Counts,
     best_threshold,
     count,
     dice,
+    dice_by_threshold,
     iou,
     precision,
     prompt_sensitivity,
     score,
     sensitivity,
+    specificity,
 )
 
 MASK = np.array([[1, 1, 0, 0], [1, 1, 0, 0]], dtype=bool)
@@ -131,3 +134,45 @@ def test_best_threshold_agrees_with_trying_them_all():
 def test_best_threshold_needs_a_mask_an_image():
     with pytest.raises(ValueError, match="1 images and 0 masks"):
         best_threshold([np.ones((2, 2))], [])
+
+
+def test_specificity_by_hand():
+    assert specificity(count(PRED, MASK)) == 3 / 4
+    assert specificity(count(EMPTY, MASK)) == specificity(count(EMPTY, EMPTY)) == 1
+    # without any background
+    assert specificity(count(~EMPTY, ~EMPTY)) == 1
+    assert specificity(count(PRED, ~EMPTY)) == 0
+
+
+def test_counts_agree_with_scikit_learn_and_monai():
+    import torch
+    from monai.metrics import compute_confusion_matrix_metric, get_confusion_matrix
+    from sklearn.metrics import confusion_matrix, precision_score, recall_score
+
+    rng = np.random.default_rng(2)
+    pred, mask = rng.random((2, 19, 23)) > 0.6
+    ours = count(pred, mask)
+    theirs = confusion_matrix(mask.ravel(), pred.ravel()).ravel().tolist()
+    assert [ours.tn, ours.fp, ours.fn, ours.tp] == theirs
+    assert sensitivity(ours) == pytest.approx(recall_score(mask.ravel(), pred.ravel()))
+    assert precision(ours) == pytest.approx(precision_score(mask.ravel(), pred.ravel()))
+    matrix = get_confusion_matrix(
+        *(torch.from_numpy(m)[None, None].float() for m in (pred, mask)), include_background=True
+    )
+    for name, metric in (
+        ("sensitivity", sensitivity),
+        ("specificity", specificity),
+        ("precision", precision),
+    ):
+        value = compute_confusion_matrix_metric(name, matrix).item()
+        assert metric(ours) == pytest.approx(value, rel=1e-6)
+
+
+def test_the_sweep_is_the_dice_at_every_threshold_inside_the_field_of_view():
+    rng = np.random.default_rng(3)
+    mask, fov = rng.random((9, 11)) > 0.7, rng.random((9, 11)) > 0.3
+    prob = (0.4 * mask + 0.6 * rng.random(mask.shape)).astype(np.float32)
+    assert (len(SWEEP), SWEEP[0], SWEEP[-1]) == (19, 0.05, 0.95)
+    np.testing.assert_allclose(
+        dice_by_threshold(prob, mask, fov=fov), [dice(count(prob > t, mask, fov)) for t in SWEEP]
+    )

@@ -3,7 +3,13 @@ import pytest
 from skimage.morphology import skeletonize
 
 from vasculora.metrics.thinning import centreline
-from vasculora.metrics.topology import cldice, skeleton_of, vessel_widths
+from vasculora.metrics.topology import (
+    betti_numbers,
+    cldice,
+    skeleton_of,
+    small_vessel_recall,
+    vessel_widths,
+)
 
 
 def bar():
@@ -86,3 +92,55 @@ def test_widths_of_nothing_and_of_everything():
     nothing, everything = np.zeros((9, 9), dtype=bool), np.ones((9, 12), dtype=bool)
     assert len(vessel_widths(nothing, skeleton_of(nothing))) == 0
     assert set(vessel_widths(everything, skeleton_of(everything))) == {12.0}
+
+
+def test_beyond_the_field_of_view_is_not_outside():
+    mask = np.zeros((30, 40), dtype=bool)
+    mask[10:18] = True  # eight wide, of which the field of view shows two
+    fov = np.zeros_like(mask)
+    fov[16:] = True
+    seen = mask & fov
+    assert set(vessel_widths(seen, seen)) == {2.0}
+    assert vessel_widths(seen, seen, fov).max() > 3
+    fov = np.zeros_like(mask)
+    fov[11:17] = True  # nothing but vessel is in view
+    assert set(vessel_widths(mask & fov, mask & fov, fov)) == {40.0}
+
+
+def test_pieces_and_holes_by_hand():
+    ring = np.zeros((16, 15), dtype=bool)
+    ring[2:7, 2:7] = True
+    ring[3:6, 3:6] = False
+    assert betti_numbers(ring) == (1, 1)
+    assert betti_numbers(ring | line(12, 3, 6)) == (2, 1)
+    assert betti_numbers(ring[:, 3:]) == (1, 0)  # a loop that the image cuts open
+    dots = np.eye(3, dtype=bool)  # pixels hang together by a corner
+    assert betti_numbers(dots) == (1, 0)
+    diamond = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]], dtype=bool)  # its hole does not
+    assert betti_numbers(diamond) == (1, 1)
+    assert betti_numbers(np.zeros((3, 3), dtype=bool)) == (0, 0)
+    assert betti_numbers(np.ones((1, 1), dtype=bool)) == (1, 0)
+
+
+def test_pieces_less_holes_are_scikit_image_s_euler_number():
+    from skimage.measure import euler_number
+
+    rng = np.random.default_rng(3)
+    for share in (0.2, 0.5, 0.8):
+        mask = rng.random((40, 30)) < share
+        pieces, holes = betti_numbers(mask)
+        assert pieces - holes == euler_number(mask, connectivity=2)
+
+
+def test_recall_of_small_vessels_by_hand():
+    mask = np.zeros((40, 60), dtype=bool)
+    mask[5:14] = True  # nine wide
+    mask[20:23] = True  # three wide: its line is the middle row without both ends, 58 pixels
+    pred = np.zeros_like(mask)
+    pred[21, :15] = True
+    pred[5:14] = True
+    assert small_vessel_recall(pred, mask, small_width=3.0) == 14 / 58
+    assert small_vessel_recall(pred, mask, small_width=2.0) is None
+    assert small_vessel_recall(pred, np.zeros_like(mask), small_width=3.0) is None
+    assert small_vessel_recall(np.zeros_like(mask), mask, small_width=3.0) == 0.0
+    assert small_vessel_recall(pred, mask, small_width=9.0) > 0.5

@@ -34,7 +34,7 @@ def centreline(mask: Bool[np.ndarray, "h w"]) -> Line:
 
 def skeletons(mask: Bool[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
     """Return the skeletons of a mask's eight orientations, one a bit."""
-    wide = np.pad(mask, 1).astype(np.uint8) * np.uint8(255)
+    wide = np.where(np.pad(mask, 1), np.uint8(255), np.uint8(0)).copy(order="C")
     bits, width = wide.ravel(), wide.shape[1]
     ring = np.array([down * width + right for down, right in _RING])
     held = np.flatnonzero(bits)
