@@ -247,7 +247,7 @@ def _data_facts(data: Mapping[str, Any]) -> list[tuple[str, str]]:
         facts.append(("Sizes (images)", ", ".join(data["sizes"])))
     if data.get("vessel_share"):
         low, middle, high = data["vessel_share"]
-        facts.append(("Share that is vessel", f"{middle:.1%}, from {low:.1%} to {high:.1%}"))
+        facts.append(("Share that is vessel", f"median {middle:.1%}, {low:.1%} to {high:.1%}"))
     ceiling = data.get("ceiling")
     if ceiling:
         facts.append(("Ceiling", _ceiling(ceiling)))
@@ -262,6 +262,7 @@ def _extent(row: Mapping[str, Any]) -> str:
 
 def _ceiling(ceiling: Mapping[str, Any]) -> str:
     return (
-        f"Dice {number(ceiling['dice'])}, clDice {number(ceiling.get('cldice'))}: the best this "
-        "mask grid can draw, were every cell of it right"
+        f"Dice {number(ceiling['dice'])}, clDice {number(ceiling['cldice'])}: what a perfect "
+        f"model could reach on its grid of cells (target rule {ceiling['rule']}, measured on "
+        f"{counted(ceiling['num_masks'], 'mask')})"
     )

@@ -11,7 +11,7 @@ from typing import Any
 from vasculora.metrics.panel import METRICS
 from vasculora.recipes.verdict import bounds, counted, number
 
-TILES = ("dice", "cldice", "sensitivity", "precision", "nsd", "small_vessel_recall")
+TILES = ("dice", "cldice", "sensitivity", "precision", "small_vessel_recall")
 SHORT = ("dice", "cldice", "sensitivity", "precision", "hd95")
 """Metrics of the lists of groups and cases; the CSV holds all."""
 
@@ -23,7 +23,7 @@ class Cell:
     Attributes:
         text: What it says.
         detail: Said smaller behind it.
-        mood: `better`, `worse` or none.
+        mood: `better`, `worse`, `none` where there is no value, or nothing.
     """
 
     text: str
@@ -74,13 +74,17 @@ def tiles(evaluation: Mapping[str, Any]) -> list[Tile]:
     ]
     if evaluation["seg_rate"] is not None:
         shown.append(
-            Tile(label="Answers with [SEG]", value=f"{evaluation['seg_rate']:.0%}", detail="")
+            Tile(
+                label="[SEG] rate",
+                value=_percent(evaluation["seg_rate"]),
+                detail=f"of {counted(len(evaluation['cases']), 'answer')}",
+            )
         )
     if evaluation["num_absent"] and evaluation["false_mask_rate"] is not None:
         shown.append(
             Tile(
                 label="False masks",
-                value=f"{evaluation['false_mask_rate']:.0%}",
+                value=_percent(evaluation["false_mask_rate"]),
                 detail=f"of {counted(evaluation['num_absent'], 'absent target')}",
             )
         )
@@ -93,7 +97,7 @@ def metrics_table(evaluation: Mapping[str, Any]) -> Table:
     rows = []
     for name in METRICS:
         cells = tuple(cell(name) for _, cell in columns)
-        if any(cell.text.strip("\N{EN DASH}") for cell in cells):
+        if any(cell.mood != "none" for cell in cells):
             rows.append((*_named(name, evaluation), cells))
     return Table(head="Metric", columns=tuple(head for head, _ in columns), rows=tuple(rows))
 
@@ -159,7 +163,7 @@ def _columns(evaluation: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], A
         yield ("trained answer given", _at(threshold)), _means(evaluation["teacher_forced"]["mean"])
     for other in evaluation["comparisons"]:
         detail = _at(other["threshold"])
-        yield (other["name"], detail), _means(other["mean"], other.get("interval"))
+        yield (other["name"], detail), _means(other["mean"], other["interval"])
         if other["paired"] is not None:
             both = "both at threshold 0.5" if other["kind"] == "untouched" else ""
             yield ("difference", both or f"from {other['name']}"), _differences(other["paired"])
@@ -173,7 +177,7 @@ def _differences(paired: Mapping[str, Any]) -> Any:
     def cell(name: str) -> Cell:
         found = paired.get(name)
         if found is None:
-            return Cell(text="\N{EN DASH}")
+            return Cell(text=number(None), mood="none")
         difference, digits = found["difference"], _digits(name)
         verdict = found["verdict"]
         span = bounds(difference, digits, sign=True)
@@ -188,7 +192,14 @@ def _differences(paired: Mapping[str, Any]) -> Any:
 
 def _cell(name: str, value: float | None, interval: Mapping[str, Any] | None = None) -> Cell:
     digits = _digits(name)
+    if value is None:
+        return Cell(text=number(None), mood="none")
     return Cell(text=number(value, digits), detail=bounds(interval, digits))
+
+
+def _percent(share: float) -> str:
+    # Never rounded to a whole it is not.
+    return f"{share:.0%}" if share in (0, 1) else f"{share:.1%}"
 
 
 def _digits(name: str) -> int:
@@ -198,16 +209,11 @@ def _digits(name: str) -> int:
 def _named(name: str, evaluation: Mapping[str, Any]) -> tuple[str, str]:
     defined = evaluation["num_defined"].get(name, evaluation["num_cases"])
     some = f", {counted(defined, 'case')}" if defined < evaluation["num_cases"] else ""
-    return _label(name), f"{METRICS[name].better} is better{some}"
-
-
-def _label(name: str) -> str:
-    metric = METRICS[name]
-    return f"{metric.label} ({metric.unit})" if metric.unit else metric.label
+    return METRICS[name].title, f"{METRICS[name].better} is better{some}"
 
 
 def _head(name: str) -> tuple[str, str]:
-    return _label(name), ""
+    return METRICS[name].title, ""
 
 
 def _short(evaluation: Mapping[str, Any]) -> Sequence[str]:

@@ -131,11 +131,12 @@ def compared(
 def beside(
     name: str, kind: Kind, other: Evaluation, *, threshold: float | None = None
 ) -> dict[str, Any]:
-    """Return the means of another evaluation, to stand beside a model's without a difference."""
+    """Return the means of another evaluation and how sure they are, to stand beside a model's."""
     return {
         "name": name,
         "kind": kind,
         "mean": other.mean(),
+        "interval": {metric: _interval(other, metric) for metric in other.mean()},
         "threshold": threshold,
         "paired": None,
     }

@@ -7,7 +7,7 @@ says that there is no clear change, however the two means lie.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from vasculora.metrics.statistics import LEAST_GROUPS
+from vasculora.metrics.statistics import LEAST_GROUPS, interval
 
 PARTS = {"val": "validation ", "test": "test ", "train": "training ", "all": ""}
 _VERBS = {"better": "rose", "worse": "fell"}
@@ -109,17 +109,17 @@ def number(value: float | None, digits: int = 3, *, sign: bool = False) -> str:
     return text.replace("-", "\N{MINUS SIGN}")
 
 
-def bounds(interval: Mapping[str, Any] | None, digits: int = 2, *, sign: bool = False) -> str:
+def bounds(spread: Mapping[str, Any] | None, digits: int = 2, *, sign: bool = False) -> str:
     """Return an interval in brackets; nothing where there is none."""
-    if not interval or interval["low"] is None:
+    if spread is None or spread["low"] is None:
         return ""
-    low, high = (number(interval[end], digits, sign=sign) for end in ("low", "high"))
+    low, high = (number(spread[end], digits, sign=sign) for end in ("low", "high"))
     return f"[{low}, {high}]"
 
 
-def number_with_interval(value: float | None, interval: Mapping[str, Any] | None) -> str:
+def number_with_interval(value: float | None, spread: Mapping[str, Any] | None) -> str:
     """Return a score, with its interval where there is one."""
-    return f"{number(value)} {bounds(interval)}".rstrip()
+    return f"{number(value)} {bounds(spread)}".rstrip()
 
 
 def counted(count: int, noun: str) -> str:
@@ -144,13 +144,14 @@ def _change(evaluation: Mapping[str, Any], other: Mapping[str, Any], num_epochs:
 def _before_and_after(evaluation: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[str, str]:
     # Both at 0.5: the untouched model never had a threshold chosen for it.
     half = evaluation["at_half"] or evaluation["mean"]
-    own = evaluation.get("at_half_interval") or {}
-    if not own and evaluation["threshold"] in (None, 0.5):
-        own = evaluation["interval"]
-    theirs = other.get("interval") or {}
+    cases = [case for case in evaluation["cases"] if case["dice_at_half"] is not None]
+    own = None
+    if cases:
+        dice, groups = zip(*((c["dice_at_half"], c["group"]) for c in cases), strict=True)
+        own = interval(dice, groups).to_dict()
     return (
-        number_with_interval(other["mean"]["dice"], theirs.get("dice")),
-        number_with_interval(half["dice"], own.get("dice")),
+        number_with_interval(other["mean"]["dice"], other["interval"].get("dice")),
+        number_with_interval(half["dice"], own),
     )
 
 

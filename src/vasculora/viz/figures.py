@@ -24,9 +24,11 @@ COLOURS = {
 }
 """What matplotlib is told, and what the page reads instead."""
 INK, FAINT, LINE, ACCENT, SECOND, PAGE = COLOURS
-SIZE = (4.9, 3.1)
+SIZE = (4.5, 3.0)
 """Inches, of 72 pixels each."""
 FONT_SIZE = 11
+DASHED = (0, (4, 2))
+DOTTED = (0, (1, 1.5))
 LEAST_SPAN = 0.1
 """Of a Dice axis: a flat run must look flat, so it never zooms into the noise."""
 
@@ -54,14 +56,14 @@ def epochs_figure(
     def draw(axes: "Axes") -> None:
         from matplotlib.ticker import MaxNLocator
 
-        axes.plot(numbers, train, color=SECOND, linewidth=1.4, linestyle=(0, (1, 1.5)))
+        axes.plot(numbers, train, color=SECOND, linewidth=1.4, linestyle=DOTTED)
         axes.plot(numbers, val, color=ACCENT, linewidth=2.2, marker="o", markersize=4)
         _ring(axes, numbers[best], val[best])
-        keys = [("val", ACCENT, "-"), ("train", SECOND, (0, (1, 1.5)))]
+        keys = [("val", ACCENT, "-"), ("train", SECOND, DOTTED)]
         levels = [*val, *train]
         if baseline is not None:
-            axes.axhline(baseline, color=FAINT, linewidth=1.3, linestyle=(0, (5, 3)))
-            keys.append(("val, untouched model", FAINT, (0, (5, 3))))
+            axes.axhline(baseline, color=FAINT, linewidth=1.3, linestyle=DASHED)
+            keys.append(("val, untouched", FAINT, DASHED))
             levels.append(baseline)
         _key(axes, keys)
         _span(axes, levels)
@@ -102,8 +104,8 @@ def sweep_figure(
     def draw(axes: "Axes") -> None:
         axes.plot(thresholds, dice, color=ACCENT, linewidth=2.2, marker="o", markersize=3.5)
         if chosen is not None:
-            axes.axvline(chosen, color=FAINT, linewidth=1.3, linestyle=(0, (5, 3)))
-            _key(axes, [(f"threshold of this model, {chosen:g}", FAINT, (0, (5, 3)))])
+            axes.axvline(chosen, color=FAINT, linewidth=1.3, linestyle=DASHED)
+            _key(axes, [(f"threshold of this model, {chosen:g}", FAINT, DASHED)])
         _span(axes, dice)
         axes.set_xlim(0, 1)
         axes.set_xlabel("threshold")
@@ -130,9 +132,9 @@ def reliability_figure(
     seen = [float(row["frequency"] or 0) for row in filled]
 
     def draw(axes: "Axes") -> None:
-        axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1.3, linestyle=(0, (5, 3)))
+        axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1.3, linestyle=DASHED)
         axes.plot(said, seen, color=ACCENT, linewidth=2.2, marker="o", markersize=4)
-        _key(axes, [("this model", ACCENT, "-"), ("as it should be", FAINT, (0, (5, 3)))])
+        _key(axes, [("this model", ACCENT, "-"), ("as it should be", FAINT, DASHED)])
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1)
         axes.set_xlabel("probability given")
@@ -159,11 +161,11 @@ def cases_figure(dice: Sequence[float], *, mean: float, name: str = "cases") -> 
     def draw(axes: "Axes") -> None:
         from matplotlib.ticker import MaxNLocator
 
-        axes.axhline(mean, color=FAINT, linewidth=1.3, linestyle=(0, (5, 3)))
+        axes.axhline(mean, color=FAINT, linewidth=1.3, linestyle=DASHED)
         axes.plot(
             range(1, len(rising) + 1), rising, color=ACCENT, linestyle="none", marker="o", ms=4
         )
-        _key(axes, [(f"mean, {mean:.3f}", FAINT, (0, (5, 3)))])
+        _key(axes, [(f"mean, {mean:.3f}", FAINT, DASHED)])
         _span(axes, rising)
         axes.set_xlim(0, len(rising) + 1)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -191,7 +193,7 @@ def _key(axes: "Axes", entries: Sequence[tuple[str, str, object]]) -> None:
         frameon=False,
         fontsize=FONT_SIZE - 1,
         labelcolor=INK,
-        handlelength=1.6,
+        handlelength=1.8,
         columnspacing=1.2,
         borderaxespad=0.2,
     )

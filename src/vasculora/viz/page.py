@@ -4,6 +4,7 @@ Everything that is filled in is escaped, names of cases and commands above all; 
 drawings are let through as they are.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,10 +33,16 @@ def render_page(context: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["tight"] = _tight
     own = {name: Markup(_asset(name)) for name in ("report.css", "report.js")}
     return environment.get_template(TEMPLATE_NAME).render(
         style=own["report.css"], script=own["report.js"], safe_svg=Markup, **context
     )
+
+
+def _tight(text: str) -> str:
+    """Return a text in which no line ends within an interval's brackets."""
+    return re.sub(r"(\[[^\s\]]+,) ", "\\1\N{NO-BREAK SPACE}", text)
 
 
 def _asset(name: str) -> str:
