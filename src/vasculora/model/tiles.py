@@ -125,7 +125,8 @@ def _mean(windows: Sequence[Window], predictions: Sequence[Prediction]) -> Float
         bell = np.outer(*(_bell(side) for side in prediction.prob.shape))
         total[window] += bell * prediction.prob
         weights[window] += bell
-    return np.clip(total / weights, 0, 1)
+    mean: Float[np.ndarray, "_ _"] = np.clip(total / weights, 0, 1)
+    return mean
 
 
 def _covered(windows: Sequence[Window]) -> tuple[int, int]:
