@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from vasculora.cli.compare import compare
 from vasculora.cli.data import data_app
 from vasculora.cli.exits import CANNOT_LEARN, FAILED, Guarded
 from vasculora.cli.options import (
@@ -323,6 +324,7 @@ def evaluate(
 
 
 app.command()(predict)
+app.command()(compare)
 
 
 @app.command()
