@@ -57,6 +57,12 @@ def test_a_pixel_is_measured_in_the_patient_or_not_at_all(elements, expected):
     assert found == (None if expected is None else pytest.approx(expected))
 
 
+def test_a_text_where_numbers_belong_says_nothing():
+    ds = Dataset()
+    ds.add_new("PixelSpacing", "LO", "12")
+    assert dicom_spacing(ds) is None
+
+
 @pytest.mark.parametrize(
     "raw", [b"wide\\tall ", b"\xff\xfe", b"1e999\\1 ", b"nan\\nan ", b"0,2\\0,2 "]
 )

@@ -62,6 +62,21 @@ def test_a_field_of_view_must_fit(tmp_path):
     assert "its field of view is empty" in found.unusable["bb"]
 
 
+def test_what_scores_use_is_measured(tmp_path):
+    # Of rows 10 to 13 the second observer saw 10 and 11; only the upper half of the image counts.
+    write_image(
+        tmp_path / "half.png",
+        np.repeat([[255], [0]], 20, axis=0).repeat(40, axis=1).astype(np.uint8),
+    )
+    write_image(tmp_path / "second.png", bar(2).astype(np.uint8) * 255)
+    known = {"second_path": tmp_path / "second.png", "spacing": (0.2, 0.3)}
+    case = replace(record(tmp_path, "a", bar(4), fov=tmp_path / "half.png"), **known)
+    first, second = look([case, record(tmp_path, "bb", bar(4))]).cases
+    assert (first.fov_share, first.spacing) == (0.5, (0.2, 0.3))
+    assert first.agreement == pytest.approx(2 * 2 / (2 + 4))
+    assert (second.fov_share, second.agreement, second.spacing) == (None, None, None)
+
+
 def test_an_inverted_mask_is_an_error_and_a_large_one_a_warning(tmp_path):
     half = np.zeros((40, 40), dtype=bool)
     half[:24] = True

@@ -13,11 +13,13 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from vasculora.core.report import Report
+from vasculora.core.spacing import Spacing
 from vasculora.core.types import Record, Sample, Target
 from vasculora.data.dataset import load_sample
 from vasculora.data.encoding import image_encoding, mask_encoding
 from vasculora.data.leaks import Fingerprint, fingerprint
 from vasculora.data.modality import guess_modality
+from vasculora.metrics.mask import count, dice
 from vasculora.metrics.topology import skeleton_of, vessel_widths
 
 _MANY = 0.3  # of the image: from here on a mask is asked whether it is the background
@@ -63,6 +65,10 @@ class CaseFacts:
         file_digest: The same for the same file; empty where a file holds several pictures.
         pixel_digest: The same for the same picture, however it is kept.
         masks: One a target; none where the image is not annotated.
+        fov_share: Share of the image that is scored; None where it has no field of view.
+        agreement: Dice of a second observer's mask with the first's, inside the field of view; None
+            where there is none.
+        spacing: Millimetres a pixel, or None.
     """
 
     case_id: str
@@ -74,6 +80,9 @@ class CaseFacts:
     file_digest: bytes
     pixel_digest: bytes
     masks: tuple[MaskFacts, ...]
+    fov_share: float | None = None
+    agreement: float | None = None
+    spacing: Spacing | None = None
 
 
 @dataclass(kw_only=True)
@@ -143,6 +152,11 @@ def _look(record: Record, sample: Sample, widths: Counter[int]) -> CaseFacts:
                 record.targets, sample.phrases, sample.masks, strict=True
             )
         ),
+        fov_share=None if sample.fov is None else float(sample.fov.mean()),
+        agreement=None
+        if sample.second is None or len(sample.masks) != 1
+        else dice(count(sample.second, sample.masks[0], sample.fov)),
+        spacing=sample.spacing,
     )
 
 

@@ -7,6 +7,7 @@ looks (`warn`), with his own names; the dictionary, which is kept, says pseudony
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -161,6 +162,9 @@ def _overview(found: Check) -> list[tuple[str, str]]:
         and f"{_mean(shares):.1%} in the mean, {min(shares):.1%} to {max(shares):.1%}",
         "vessel width": shares
         and f"{middle:.1f} pixels in the median, {low:.1f} to {high:.1f} for 90% of the length",
+        "field of view": _numbers(cases, "fov_share", "{:.1%} of the image"),
+        "two observers": _numbers(cases, "agreement", "Dice {:.3f}"),
+        "a pixel": _millimetres(cases),
         "groups": f"{len(groups)}, the largest of {_counted(max(groups.values()), 'image')}"
         if groups
         else "none",
@@ -168,6 +172,21 @@ def _overview(found: Check) -> list[tuple[str, str]]:
         or "none",
     }
     return [(name, str(text)) for name, text in rows.items() if text]
+
+
+def _numbers(cases: Sequence[CaseFacts], name: Literal["fov_share", "agreement"], how: str) -> str:
+    """Return the mean of a number that some cases have; nothing where none has it."""
+    known = [value for case in cases if (value := getattr(case, name)) is not None]
+    if not known:
+        return ""
+    of = "" if len(known) == len(cases) else f", on {len(known)} of {len(cases)} images"
+    return f"{how.format(_mean(known))} in the mean{of}"
+
+
+def _millimetres(cases: Sequence[CaseFacts]) -> str:
+    known = [case.spacing for case in cases if case.spacing is not None]
+    sizes = _tally(f"{rows:.3g}x{columns:.3g} mm" for rows, columns in known)
+    return sizes if len(known) in (0, len(cases)) else f"{sizes}, of {len(known)} images"
 
 
 def _image_counts(found: Check) -> str:
@@ -227,6 +246,9 @@ def _case(case: CaseFacts, part_of: Mapping[str, str]) -> dict[str, object]:
         "height": case.size[0],
         "foreground": case.foreground,
         "targets": len(case.masks),
+        "fov_share": case.fov_share,
+        "observers_dice": case.agreement,
+        "spacing": case.spacing,
     }
 
 
