@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vasculora.data.dataset import load_sample
 from vasculora.data.sources import read_source
 from vasculora.recipes.data import import_data, synthesise
+from vasculora.recipes.frames import write_pictures
 
 
 def draw(out, report, **changes):
@@ -54,6 +56,20 @@ def test_any_set_becomes_a_manifest(tmp_path, recorder):
     # And a manifest is a source like any other.
     bring_in(out, tmp_path / "again.jsonl", recorder)
     assert read_source(tmp_path / "again.jsonl").records == catalog.records
+
+
+def test_what_scores_use_comes_along_with_pictures(tmp_path, recorder):
+    for number, name in enumerate(("images", "masks", "fov", "second_masks"), start=1):
+        pixels = np.zeros((9, 12), dtype=np.uint8)
+        pixels[:number] = 255
+        (tmp_path / "set" / name).mkdir(parents=True)
+        Image.fromarray(pixels).save(tmp_path / "set" / name / "a.png")
+    write_pictures(read_source(tmp_path / "set").records, tmp_path / "out", report=recorder)
+    (record,) = read_source(tmp_path / "out").records
+    sample = load_sample(record, phrase="vessel")
+    assert record.image_path == tmp_path / "out" / "images" / "a.png"
+    found = (sample.masks[0], sample.fov, sample.second)
+    assert [int(mask.sum()) for mask in found] == [24, 36, 48]
 
 
 def test_a_manifest_is_written_over_nothing_and_not_into_the_data(tmp_path, recorder):
