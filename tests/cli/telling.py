@@ -3,14 +3,28 @@
 import re
 from pathlib import Path
 
+from click.testing import Result
 from typer.testing import CliRunner
 
 from vasculora.cli.app import app
 
 
+def run(*words: object) -> Result:
+    """Run the program."""
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def refusal(result: Result) -> str:
+    """Return the one message of a refusal, without the rich box of a wrong flag."""
+    assert result.exit_code == 2, result.output
+    assert {line.split(":")[0] for line in result.stdout.splitlines()} <= {"Model", "Data", "Split"}
+    assert "Traceback" not in result.stderr
+    return result.stderr.replace("\n", " ")
+
+
 def call(*words: object) -> tuple[int, str]:
     """Run the program; return its exit code and all it says, in one line."""
-    result = CliRunner().invoke(app, [str(word) for word in words])
+    result = run(*words)
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     assert "Traceback" not in result.output
     return result.exit_code, re.sub(r"\s+", " ", result.output)
