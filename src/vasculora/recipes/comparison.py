@@ -15,6 +15,7 @@ COLUMNS = ("iou", "cldice", "hd95")
 DIFFERENCES = ("dice", "iou", "sensitivity", "precision", "cldice", "hd95", "betti0_error")
 """Metrics in the tables of differences, likewise."""
 UNSET = "-"
+"""Where there is nothing to show."""
 
 _LONGEST_VALUE = 60
 _WORDS = {"True": "true", "False": "false", "None": "null"}
@@ -89,8 +90,8 @@ def show(found: Comparison, report: Report) -> None:
     for name, differences in found.differences.items():
         rows = [_difference_row(m, differences[m]) for m in DIFFERENCES if m in differences]
         report.table(
-            f"{name} against {found.runs[0].name}",
-            ("metric", "difference [95 % interval]", "cases better", "p", "verdict"),
+            f"{name} against {found.runs[0].name}, with 95 % intervals",
+            ("metric", "difference", "cases better", "verdict"),
             rows,
         )
     _show_settings(found, report)
@@ -105,12 +106,11 @@ def _show_runs(found: Comparison, report: Report) -> None:
         means = found.intervals[run.name]
         cells = [_number(name, means.get(name)) for name in columns]
         dice = means.get("dice")
-        rows.append([run.name, "-" if dice is None else _with_ends("dice", dice), *cells])
-        rows[-1].append(_best_epoch(run))
+        score = UNSET if dice is None else f"{dice.mean:.3f} {_ends(dice, 2)}".rstrip()
+        rows.append([run.name, score, *cells, _best_epoch(run)])
     heads = [METRICS[name].title for name in columns]
-    report.table(
-        f"Scores on {found.about}", ("run", "Dice [95 % interval]", *heads, "best epoch"), rows
-    )
+    title = f"Scores on {found.about}, Dice with its 95 % interval"
+    report.table(title, ("run", "Dice", *heads, "epoch"), rows)
 
 
 def _show_settings(found: Comparison, report: Report) -> None:
@@ -131,27 +131,26 @@ def _show_settings(found: Comparison, report: Report) -> None:
 def _difference_row(metric: str, one: Paired) -> tuple[str, ...]:
     return (
         METRICS[metric].title,
-        _with_ends(metric, one.difference, sign="+"),
+        _with_ends(metric, one.difference),
         f"{one.num_improved} of {one.difference.num_cases}",
-        "-" if one.p_value is None else _p_value(one.p_value),
         one.verdict,
     )
 
 
-def _p_value(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def _with_ends(metric: str, one: Interval, sign: str = "") -> str:
+def _with_ends(metric: str, one: Interval) -> str:
+    """Return a difference with its sign and its interval."""
     digits = _digits(metric)
-    text = f"{one.mean:{sign}.{digits}f}"
+    return f"{one.mean:+.{digits}f} {_ends(one, digits, sign='+')}".rstrip()
+
+
+def _ends(one: Interval, digits: int, sign: str = "") -> str:
     if one.low is None or one.high is None:
-        return text
-    return f"{text} [{one.low:{sign}.{digits}f}, {one.high:{sign}.{digits}f}]"
+        return ""
+    return f"[{one.low:{sign}.{digits}f}, {one.high:{sign}.{digits}f}]"
 
 
 def _number(metric: str, one: Interval | None) -> str:
-    return "-" if one is None else f"{one.mean:.{_digits(metric)}f}"
+    return UNSET if one is None else f"{one.mean:.{_digits(metric)}f}"
 
 
 def _digits(metric: str) -> int:
@@ -161,8 +160,8 @@ def _digits(metric: str) -> int:
 
 def _best_epoch(run: Contender) -> str:
     if run.metrics is None or not run.metrics.get("best"):
-        return "-"
-    return f"{run.metrics['best']['epoch']:.0f} of {len(run.metrics['epochs'])}"
+        return UNSET
+    return f"{run.metrics['best']['epoch']:.0f}/{len(run.metrics['epochs'])}"
 
 
 def _shown(value: object) -> str:
@@ -203,4 +202,4 @@ def _run_score(run: Contender, found: Comparison) -> RunScore:
 def _remark(difference: Paired) -> str:
     if difference.verdict == "no clear difference":
         return difference.verdict
-    return f"{difference.verdict}: {_with_ends('dice', difference.difference, sign='+')}"
+    return f"{difference.verdict}: {_with_ends('dice', difference.difference)}"
