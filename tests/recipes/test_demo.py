@@ -64,7 +64,10 @@ def test_a_demo_replaces_what_an_interrupted_one_left(tmp_path, tiny_base, recor
     ]
     written = read_json(out / "demo.json")
     assert list(written) == ["base", "frangi", "finetuned", "training_minutes"]
-    assert written["finetuned"] == found.finetuned == read_json(out / "evaluation.json")["mean"]
+    scores = read_json(out / "report" / "evaluation.json")
+    assert written["finetuned"] == found.finetuned == scores["at_half"]
+    assert recorder.notes[-1] == f"Report: {out / 'report' / 'report.html'}"
+    assert (out / "report" / "report.html").is_file()
     metrics = read_json(out / "metrics.json")
     assert found.base["dice"] == pytest.approx(metrics["baseline"]["dice"], abs=1e-6)
     assert len(metrics["epochs"]) == 3
