@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from PIL import Image
-from tests.cli.test_app import call, said
+from tests.cli.telling import call
 
 from vasculora.model.predictor import Predictor
 from vasculora.recipes.answering import build_answerer
@@ -16,8 +16,8 @@ def image_path(drawn_dir):
 
 def test_flags_reach_the_mask(tiny_base, image_path, tmp_path):
     flags = ("--tta", "flips", "--min-size", 8, "--hysteresis", 0.2, "--out", tmp_path)
-    result = call("predict", tiny_base, image_path, *flags)
-    assert result.exit_code == 0, result.output
+    code, told = call("predict", tiny_base, image_path, *flags)
+    assert code == 0, told
     answerer = build_answerer(
         Predictor.from_pretrained(tiny_base, gpu=None), tta="flips", min_size=8, hysteresis=0.2
     )
@@ -44,5 +44,7 @@ def test_flags_reach_the_mask(tiny_base, image_path, tmp_path):
 )
 def test_what_cannot_be_is_refused(tiny_base, image_path, tmp_path, flags, message):
     out = tmp_path / "out"
-    assert message in said(call("predict", tiny_base, image_path, "--out", out, *flags))
+    code, told = call("predict", tiny_base, image_path, "--out", out, *flags)
+    assert code == 2, told
+    assert message in told
     assert not out.exists()
