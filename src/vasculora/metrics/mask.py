@@ -5,7 +5,7 @@ computed by the same lines. Where a ratio is 0 / 0 the answer is 1 if both masks
 otherwise: neither a missed mask nor an invented one ever scores 1.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -98,22 +98,6 @@ def specificity(counts: Counts) -> float:
     return _ratio(counts.tn, counts.tn + counts.fp, counts)
 
 
-def score(
-    pred: Bool[np.ndarray, "h w"],
-    mask: Bool[np.ndarray, "h w"],
-    fov: Bool[np.ndarray, "h w"] | None = None,
-) -> dict[str, float]:
-    """Return every score of `METRICS` for one mask, by name.
-
-    Args:
-        pred: True where vessel was predicted.
-        mask: True where vessel is.
-        fov: True where the case is scored; None scores every pixel.
-    """
-    counts = count(pred, mask, fov)
-    return {name: metric(counts) for name, metric in METRICS.items()}
-
-
 def prompt_sensitivity(probs: Float[np.ndarray, "n h w"]) -> float:
     """Return how far masks move from phrase to phrase on one image, in [0, 1].
 
@@ -198,11 +182,3 @@ def _soft_iou(one: Float[np.ndarray, "h w"], other: Float[np.ndarray, "h w"]) ->
 def _at_least(rank: Int[np.ndarray, " p"], size: int) -> Int[np.ndarray, " g"]:
     histogram = np.bincount(rank, minlength=size + 1)
     return np.cumsum(histogram[::-1])[::-1][1:]
-
-
-METRICS: Mapping[str, Callable[[Counts], float]] = {
-    "dice": dice,
-    "iou": iou,
-    "sensitivity": sensitivity,
-    "precision": precision,
-}
