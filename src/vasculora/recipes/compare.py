@@ -101,8 +101,8 @@ def _unlike(runs: Sequence[Contender]) -> dict[str, dict[str, object]]:
     known = [run for run in runs if run.has_run]
     keys = dict.fromkeys(key for run in runs for key in run.settings)
     found = {}
-    for key in keys:
-        told = runs if key.startswith("scoring.") else known
+    for key in sorted(keys, key=_of_scoring):
+        told = runs if _of_scoring(key) else known
         values = {run.name: run.settings[key] for run in told if key in run.settings}
         alike = len(values) == len(told) and all(
             value == next(iter(values.values())) for value in values.values()
@@ -110,6 +110,10 @@ def _unlike(runs: Sequence[Contender]) -> dict[str, dict[str, object]]:
         if not alike:
             found[key] = values
     return found
+
+
+def _of_scoring(key: str) -> bool:
+    return key.startswith("scoring.")
 
 
 def _warnings(runs: Sequence[Contender], case_ids: Sequence[str]) -> Iterator[str]:
