@@ -15,6 +15,8 @@ from vasculora.core.io import read_json
 PROGRAM = [sys.executable, "-m", "vasculora"]
 COMMANDS = ([], ["finetune"], ["audit"], ["evaluate"], ["predict"], ["data"], ["data", "synth"])
 COMMANDS += (["pretrain"], ["inspect"], ["data", "import"], ["data", "preview"], ["data", "check"])
+COMMANDS += (["compare"],)
+WITHOUT_SETTINGS = ([], ["compare"], ["data"], ["data", "import"], ["data", "preview"])
 LOG_BLOCK = re.compile(
     r"Epoch (\d+)/3\n"
     r"  Train - Loss: \d+\.\d{4}, Dice: [01]\.\d{4}\n"
@@ -199,7 +201,7 @@ def test_help_reads_like_documentation(words):
     assert "Usage: " in result.stdout
     if words not in ([], ["data"]):
         assert "Example: vasculora" in result.stdout
-    if words not in ([], ["data"], ["data", "import"], ["data", "preview"]):  # without settings
+    if words not in WITHOUT_SETTINGS:
         assert "--config" in result.stdout
         assert "--set" in result.stdout
     assert all(len(line) <= 80 for line in result.stdout.splitlines())
