@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vasculora.core.io import write_image
+from vasculora.metrics.panel import COUNT_METRICS, METRICS
 from vasculora.recipes.config import finetune_settings
 
 
@@ -85,3 +86,53 @@ def disc_dir(tmp_path_factory):
         write_image(data / "images" / f"{number}.png", pixels.astype(np.uint8))
         write_image(data / "masks" / f"{number}.png", inside.astype(np.uint8) * 255)
     return data
+
+
+@pytest.fixture(scope="session")
+def make_card():
+    """Make what evaluation.json holds of 32 cases of 16 groups; other keys and cases by name."""
+
+    def make(num=32, case_id="case {}", **changed):
+        score = dict.fromkeys(METRICS, 0.5) | {"dice": 0.83, "hd95": 12.34, "hd95_mm": None}
+        spread = {"low": 0.8, "high": 0.84, "num_cases": num, "num_groups": num // 2}
+        cases = [
+            {"case_id": case_id.format(n), "group": f"g{n % (num // 2)}", "seg_found": True}
+            | {"absent": False, **score, "dice": 0.5 + n / 100}
+            | {"dice_at_half": 0.823, "dice_teacher_forced": 0.83}
+            for n in range(num)
+        ]
+        groups = [
+            {"group": f"g{n}", "num_cases": 2, "mean": score | {"dice": n / 100}}
+            for n in range(num // 2)
+        ]
+        card = {
+            "model": "runs/first",
+            "against": None,
+            "data": "angiograms",
+            "split": "val",
+            "num_cases": num,
+            "num_groups": num // 2,
+            "threshold": 0.45,
+            "options": {"tta": "none", "min_size": 0, "hysteresis": None},
+            "seg_rate": 1.0,
+            "num_absent": 0,
+            "false_mask_rate": None,
+            "prompt_sensitivity": None,
+            "truth_sensitivity": None,
+            "mean": score,
+            "num_defined": dict.fromkeys(METRICS, num) | {"hd95": num - 1},
+            "interval": {name: spread | {"mean": score[name]} for name in METRICS},
+            "at_half": dict.fromkeys(COUNT_METRICS, 0.5) | {"dice": 0.823},
+            "teacher_forced": {"num_other_answers": 0, "mean": dict.fromkeys(COUNT_METRICS, 0.83)},
+            "sweep": {"thresholds": [0.4, 0.45, 0.5], "dice": [0.8, 0.83, 0.823], "best": 0.45},
+            "reliability": {"ece": 0.03, "bins": [_BIN, _BIN | {"count": 0}]},
+            "comparisons": [],
+            "groups": groups,
+            "cases": cases,
+        }
+        return card | changed
+
+    return make
+
+
+_BIN = {"low": 0.0, "high": 0.5, "count": 9, "confidence": 0.2, "frequency": 0.3}

@@ -165,8 +165,9 @@ def _columns(evaluation: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], A
         detail = _at(other["threshold"])
         yield (other["name"], detail), _means(other["mean"], other["interval"])
         if other["paired"] is not None:
-            both = "both at threshold 0.5" if other["kind"] == "untouched" else ""
-            yield ("difference", both or f"from {other['name']}"), _differences(other["paired"])
+            untouched = other["kind"] == "untouched"
+            detail = "both at threshold 0.5" if untouched else "from the column before"
+            yield ("difference", detail), _differences(other["paired"])
 
 
 def _means(mean: Mapping[str, Any], intervals: Mapping[str, Any] | None = None) -> Any:

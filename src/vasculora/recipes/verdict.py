@@ -58,7 +58,12 @@ def remarks(evaluation: Mapping[str, Any]) -> list[str]:
         )
     plain = comparison_of(evaluation, "plain")
     if plain is not None:
-        lines.append(f"{_capital(plain['name'])}, Dice is {number(plain['mean'].get('dice'))}.")
+        found = plain["paired"]["dice"]
+        amount = number_with_interval(found["difference"]["mean"], found["difference"])
+        lines.append(
+            f"{_capital(plain['name'])}, Dice is {number(plain['mean']['dice'])}; what it adds is "
+            f"{amount}: {found['verdict']}."
+        )
     return lines
 
 

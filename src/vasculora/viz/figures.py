@@ -246,6 +246,7 @@ def _embed(text: str, name: str, said: str) -> str:
     inner = re.sub(r'\bid="', f'id="{name}-', inner)
     inner = re.sub(r'((?:xlink:)?href="#|url\(#)', rf"\g<1>{name}-", inner)
     inner = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font: \1 var(--sans)", inner)
+    inner = re.sub(r"font-family: [^;\"]*", "font-family: var(--sans)", inner)
     for colour, variable in COLOURS.items():
         inner = inner.replace(colour, variable)
     width, height = (72 * side for side in SIZE)

@@ -62,33 +62,26 @@ def case_layers(
         pred: The prediction.
         budget: Characters of all three addresses together; the smallest size is kept even where
             it takes more.
-
-    Raises:
-        ValueError: If the sizes differ.
     """
-    if not image.shape[:2] == mask.shape == pred.shape:
-        raise ValueError(
-            f"image {image.shape[:2]}, mask {mask.shape} and prediction {pred.shape} must have "
-            "one size: the image's own."
-        )
-    longest = max(mask.shape)
+    picture = Image.fromarray(image)
+    sides = sorted({min(side, max(mask.shape)) for side in SIDES}, reverse=True)
     layers = None
-    for side in (side for side in SIDES if side <= longest or side == SIDES[0]):
-        size = _fitted(mask.shape, min(side, longest))
+    for side in sides:
+        size = _fitted(mask.shape, side)
         small_mask, small_pred = shrink(mask, size), shrink(pred, size)
         truth, prediction = _truth_sheet(small_mask), _prediction_sheet(small_mask, small_pred)
-        small = Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)
+        left = budget - len(truth) - len(prediction)
+        if left < 0 and side != sides[-1]:
+            continue
+        small = picture.resize(size, Image.Resampling.LANCZOS)
         for quality in QUALITIES:
+            coded = _jpeg(small, quality)
             layers = Layers(
-                width=size[0],
-                height=size[1],
-                image=_jpeg(small, quality),
-                truth=truth,
-                prediction=prediction,
+                width=size[0], height=size[1], image=coded, truth=truth, prediction=prediction
             )
-            if len(layers.image) + len(truth) + len(prediction) <= budget:
+            if len(coded) <= left:
                 return layers
-    assert layers is not None, "SIDES[0] is always tried"
+    assert layers is not None, "the smallest size is always tried"
     return layers
 
 
@@ -128,11 +121,11 @@ def _prediction_sheet(mask: Bool[np.ndarray, "h w"], pred: Bool[np.ndarray, "h w
 def _png(kinds: UInt8[np.ndarray, "h w"]) -> str:
     sheet = Image.fromarray(kinds)
     sheet.putpalette([channel for colour in _PALETTE for channel in colour])
-    return _address(sheet, "png", bits=2, transparency=bytes(_ALPHA), optimize=True)
+    return _address(sheet, "png", bits=2, transparency=bytes(_ALPHA))
 
 
 def _jpeg(image: Image.Image, quality: int) -> str:
-    return _address(image, "jpeg", quality=quality, optimize=True)
+    return _address(image, "jpeg", quality=quality)
 
 
 def _address(image: Image.Image, kind: str, **options: object) -> str:
