@@ -27,7 +27,7 @@ from vasculora.engine.evaluator import evaluate, given_answers, score_answers
 from vasculora.engine.scores import Evaluation
 from vasculora.metrics.panel import COUNT_METRICS, DEFAULT_RULES, METRICS, Rules
 from vasculora.model.predictor import Answerer, Predictor
-from vasculora.recipes.answering import build_answerer
+from vasculora.recipes.answering import build_answerer, refuse_idle_views
 from vasculora.recipes.config import AnswerConfig, DataConfig, EvaluateConfig
 from vasculora.recipes.gallery import Ask, pick_gallery
 from vasculora.recipes.predict import open_predictor
@@ -100,7 +100,7 @@ def evaluate_model(
         found = _masks(config, data, name, part, report)
     else:
         found = _model(config, predictor, data, name, part, report)
-    found.comparisons.extend(_observer(config, data, report))
+    found.comparisons.extend(second_observer(data, rules=_rules(config), report=report))
     card = scorecard(found.evaluation, found.about, found.comparisons)
     show_scorecard(card, report)
     warn_if_deaf(found.evaluation, report)
@@ -206,6 +206,7 @@ def _model(
         names=tuple(METRICS),
         rules=_rules(config),
     )
+    refuse_idle_views(config.answer.tta, _phrases(data))
     answerer = _asked(predictor, config.answer)
     plain = config.answer == AnswerConfig()
     evaluation = full(answerer, forced_by=predictor if plain else None)
@@ -251,6 +252,10 @@ def _asked(predictor: Predictor, answer: AnswerConfig) -> Answerer:
     )
 
 
+def _phrases(data: VesselDataset) -> list[str]:
+    return [target.phrase or data.phrase for record in data.records for target in record.targets]
+
+
 def _without(answer: AnswerConfig) -> str:
     """Return what a model is called that is asked without the options."""
     parts = []
@@ -272,7 +277,7 @@ def _masks(
         return read_answer(answers[sample.case_id], sample.image)
 
     evaluation = _score_given(
-        ((sample, ask(sample)) for sample in data_in_order(data)), data, config, report
+        ((sample, ask(sample)) for sample in data_in_order(data)), data, _rules(config), report
     )
     about = About(
         model=None,
@@ -285,19 +290,21 @@ def _masks(
     return _Found(evaluation=evaluation, about=about, ask=ask)
 
 
-def _observer(config: EvaluateConfig, data: VesselDataset, report: Report) -> list[dict[str, Any]]:
+def second_observer(
+    data: VesselDataset, *, rules: Rules = DEFAULT_RULES, report: Report
+) -> list[dict[str, Any]]:
     """Return the scores of a second observer, where all cases have one, for a line beside."""
     if not all(record.second_path and len(record.targets) == 1 for record in data.records):
         return []
     pairs = ((s, s.second) for s in data_in_order(data) if s.second is not None)
-    evaluation = _score_given(pairs, data, config, report, title="Scoring the second observer")
+    evaluation = _score_given(pairs, data, rules, report, title="Scoring the second observer")
     return [beside("second observer", "observer", evaluation)]
 
 
 def _score_given(
     pairs: Iterable[tuple[Sample, Bool[np.ndarray, "_ _"]]],
     data: VesselDataset,
-    config: EvaluateConfig,
+    rules: Rules,
     report: Report,
     title: str = "Scoring",
 ) -> Evaluation:
@@ -305,7 +312,7 @@ def _score_given(
         return score_answers(
             given_answers(pairs),
             names=MASK_METRICS,
-            rules=_rules(config),
+            rules=rules,
             on_case=lambda _: bar.advance(),
         )
 

@@ -22,7 +22,7 @@ from vasculora.model.predictor import Predictor
 from vasculora.model.pretrained import ADAPTER_NAME
 from vasculora.recipes.card import write_card
 from vasculora.recipes.config import AnswerConfig, FinetuneConfig
-from vasculora.recipes.evaluate import mask_of, score, warn_if_deaf
+from vasculora.recipes.evaluate import mask_of, score, second_observer, warn_if_deaf
 from vasculora.recipes.gallery import pick_gallery
 from vasculora.recipes.report import GalleryCase, read_run_facts, write_report
 from vasculora.recipes.run_folder import (
@@ -85,7 +85,7 @@ def show_results(
         options=AnswerConfig().model_dump(),
     )
     untouched = compared("untouched model", "untouched", at_half, tracker.untouched, threshold=HALF)
-    card = scorecard(evaluation, about, [untouched])
+    card = scorecard(evaluation, about, [untouched, *second_observer(val, report=report)])
     show_scorecard(card, report)
     write_scorecard(run_dir / REPORT_DIR, card)
     training_curve(

@@ -209,7 +209,7 @@ def _check_phrases(records: Sequence[Record]) -> None:
 
 
 def fingerprint(records: tuple[Record, ...]) -> str:
-    """Return a short digest of every image and mask."""
+    """Return a short digest of every image, every mask, and where it is scored."""
     digest = hashlib.sha256()
     for record in records:
         digest.update(record.case_id.encode("utf-8", "surrogateescape"))
@@ -217,6 +217,9 @@ def fingerprint(records: tuple[Record, ...]) -> str:
             digest.update(record.image_path.read_bytes())
         else:  # a cine or stack may be large, and each of its frames a record
             digest.update(read_image(record.image_path, record.frame).tobytes())
+        for path in (record.fov_path, record.second_path):
+            if path is not None:
+                digest.update(path.read_bytes())
         for target in record.targets:
             digest.update(f"{target.phrase} {target.polygons}".encode())
             if target.runs is not None or target.absent:
