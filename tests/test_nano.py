@@ -77,12 +77,12 @@ def test_it_segments_drawings_like_those_it_learnt_from(nano, style):
 
 
 def test_it_learns_a_style_it_has_never_seen(tmp_path):
-    write_dataset(tmp_path / "data", style="xray", num=25, size=256, seed=7)
+    write_dataset(tmp_path / "data", style="xray", num=15, size=256, seed=7)
     settings = finetune_settings(
         config_path=None,
         preset=None,
         overrides=(),
-        values={"data.path": str(tmp_path / "data"), "trainer.epochs": 4},
+        values={"data.path": str(tmp_path / "data"), "trainer.epochs": 3},
     )
     tracker = finetune(settings, tmp_path / "run", report=Silent())
     dice = [epoch["val_dice"] for epoch in tracker.epochs]

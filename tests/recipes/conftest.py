@@ -5,9 +5,10 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from vasculora.core.io import write_image
+from vasculora.core.io import read_json, write_image
 from vasculora.metrics.panel import COUNT_METRICS, METRICS
 from vasculora.recipes.config import finetune_settings
+from vasculora.recipes.finetune import finetune
 
 
 class Recorder:
@@ -15,10 +16,12 @@ class Recorder:
 
     def __init__(self, *, stop_in=None, after=0):
         self.lines, self.notes, self.warnings, self.tables, self.counts = [], [], [], [], {}
-        self.stop_in, self.after = stop_in, after
+        self.stop_in, self.after, self.leave_at = stop_in, after, None
 
     def note(self, text):
         self.notes.append(text)
+        if self.leave_at is not None and text.startswith(self.leave_at):
+            raise KeyboardInterrupt
 
     def warn(self, text):
         self.warnings.append(text)
@@ -57,6 +60,22 @@ def recorder():
 @pytest.fixture(scope="session")
 def new_recorder():
     return Recorder
+
+
+@pytest.fixture(scope="session")
+def train():
+    """Fine-tune up to the last epoch and return the scores; report and pictures cost as much."""
+
+    def run(config, out, *, report, resume=False):
+        report.leave_at = "Best epoch: "  # what is told once everything is learnt and saved
+        with pytest.raises(KeyboardInterrupt):
+            finetune(config, out, report=report, resume=resume)
+        report.leave_at = None
+        scores = read_json(out / "metrics.json")
+        assert len(scores["epochs"]) == config.trainer.epochs
+        return scores
+
+    return run
 
 
 @pytest.fixture(scope="session")

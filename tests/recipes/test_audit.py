@@ -115,11 +115,11 @@ def test_it_writes_nothing_but_what_it_was_asked_for(tmp_path, tiny_settings, di
     assert sorted(disc_dir.rglob("*")) == before
 
 
-def test_a_run_begins_with_its_own_audit(tmp_path, tiny_settings, recorder):
+def test_a_run_begins_with_its_own_audit(tmp_path, tiny_settings, train, recorder):
     """The same batch, the same weights, the same numbers."""
     config = tiny_settings(trainer__epochs=1)
     alone = audit(config, report=recorder)
-    finetune(config, tmp_path / "run", report=recorder)
+    train(config, tmp_path / "run", report=recorder)
     assert read_json(tmp_path / "run" / "audit.json") == as_json(alone)
 
 
@@ -148,13 +148,13 @@ def test_everything_is_as_before(tiny_settings, disc_dir, recorder):
     assert torch.equal(state, before[3])
 
 
-def test_a_run_that_is_taken_up_is_not_audited_again(tmp_path, tiny_settings, new_recorder):
+def test_a_run_that_is_taken_up_is_not_audited_again(tmp_path, tiny_settings, train, new_recorder):
     config, out = tiny_settings(), tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
         finetune(config, out, report=new_recorder(stop_in="Epoch 2/2"))
     written = (out / "audit.json").stat().st_mtime_ns
     again = new_recorder()
-    finetune(config, out, report=again, resume=True)
+    train(config, out, report=again, resume=True)
     assert not any("What learns" in title for title, _, _ in again.tables)
     assert (out / "audit.json").stat().st_mtime_ns == written
 
@@ -176,12 +176,14 @@ def test_a_learning_rate_of_zero_is_found_before_anything_is_scored(
     assert cut["groups"] == ["mllm_lora", "projector", "mask_decoder"]
 
 
-def test_a_run_that_could_not_learn_makes_room_for_the_next(tmp_path, tiny_settings, new_recorder):
+def test_a_run_that_could_not_learn_makes_room_for_the_next(
+    tmp_path, tiny_settings, train, new_recorder
+):
     out = tmp_path / "run"
     for _ in range(2):
         with pytest.raises(DeadGradientError):
             finetune(tiny_settings(optim__lr=0.0), out, report=new_recorder())
-    finetune(tiny_settings(trainer__epochs=1), out, report=new_recorder())
+    train(tiny_settings(trainer__epochs=1), out, report=new_recorder())
     assert read_json(out / "audit.json")["ok"]
     with pytest.raises(ValueError, match="is not empty"):
         finetune(tiny_settings(trainer__epochs=1), out, report=new_recorder())

@@ -14,7 +14,6 @@ from vasculora.model.official.config import OfficialConfig
 from vasculora.model.predictor import Predictor
 from vasculora.model.pretrained import open_model
 from vasculora.recipes.config import PredictConfig, finetune_settings
-from vasculora.recipes.finetune import finetune
 from vasculora.recipes.predict import predict
 
 
@@ -36,19 +35,19 @@ def official(golden):
 
 
 @pytest.fixture(scope="module")
-def run(golden, official, drawn, tmp_path_factory, new_recorder):
-    """A finished run of two epochs: its folder, what it told, its scores."""
+def run(golden, official, drawn, tmp_path_factory, train, new_recorder):
+    """A run of two epochs: its folder, what it told, its scores."""
     out, recorder = tmp_path_factory.mktemp("runs") / golden.name, new_recorder()
     values = {"model": str(golden.checkpoint), "data.path": str(drawn), "trainer.epochs": 2}
     values |= {"official": official.model_dump(mode="json"), "trainer.batch_size": 2}
     values |= {"lora.rank": 4, "lora.dropout": 0.0, "data.augment": "none", "optim.lr": 1e-3}
     settings = finetune_settings(config_path=None, preset="light", overrides=(), values=values)
-    return out, recorder, finetune(settings, out, report=recorder)
+    return out, recorder, train(settings, out, report=recorder)
 
 
 def test_the_loss_falls(run):
-    _, _, tracker = run
-    first, second = (row["train_loss"] for row in tracker.epochs)
+    _, _, scores = run
+    first, second = (row["train_loss"] for row in scores["epochs"])
     assert second < 0.95 * first
 
 

@@ -14,9 +14,9 @@ from vasculora.engine.checkpoint import load_checkpoint
 from vasculora.model.predictor import Predictor
 from vasculora.recipes.finetune import finetune
 
-PLAIN = {"trainer__epochs": 4, "optim__lr": 3e-3, "trainer__batch_size": 2}
+PLAIN = {"trainer__epochs": 3, "optim__lr": 3e-3, "trainer__batch_size": 2}
 EVERYTHING_RANDOM = PLAIN | {
-    "trainer__epochs": 3,
+    "trainer__epochs": 2,
     "lora__dropout": 0.3,
     "data__augment": "strong",
     "trainer__batch_size": 1,
@@ -41,11 +41,11 @@ def same_checkpoint(first, second):
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory, tiny_settings, new_recorder):
+def alone(tmp_path_factory, tiny_settings, train, new_recorder):
     """The run left alone."""
     out = tmp_path_factory.mktemp("alone") / "run"
-    tracker = finetune(tiny_settings(**PLAIN), out, report=new_recorder())
-    assert tracker.best["epoch"] > 2, "a kept adapter must come from an epoch after the stops"
+    scores = train(tiny_settings(**PLAIN), out, report=new_recorder())
+    assert scores["best"]["epoch"] > 2, "a kept adapter must come from an epoch after the stops"
     return out
 
 
@@ -56,10 +56,10 @@ def stop(settings, out, report):
 
 @pytest.mark.parametrize(
     ("stop_in", "after"),
-    [("Untouched model", 0), ("Epoch 1/4", 0), ("Epoch 3/4", 5), ("Validation", 0)],
+    [("Untouched model", 0), ("Epoch 1/3", 0), ("Epoch 3/3", 5), ("Validation", 0)],
 )
 def test_a_stopped_run_ends_as_the_run_left_alone(
-    stop_in, after, alone, tmp_path, tiny_settings, new_recorder
+    stop_in, after, alone, tmp_path, tiny_settings, train, new_recorder
 ):
     config, out, report = tiny_settings(**PLAIN), tmp_path / "run", new_recorder()
     stop(config, out, new_recorder(stop_in=stop_in, after=after))
@@ -69,22 +69,24 @@ def test_a_stopped_run_ends_as_the_run_left_alone(
     trainable = set()
     if (out / "resume.pt").exists():
         trainable = set(load_checkpoint(out / "resume.pt").weights)
-    finetune(config, out, report=report, resume=True)
+    train(config, out, report=report, resume=True)
     assert trainable in (set(), set(load_checkpoint(out / "resume.pt").weights))
     assert weights(out) == weights(alone)
     assert scores(out) == scores(alone)
     same_checkpoint(out, alone)
     assert read_json(out / "metrics.json")["epochs"][: len(finished)] == finished
-    assert len(finished) == {"Epoch 3/4": 2}.get(stop_in, 0)
+    assert len(finished) == {"Epoch 3/3": 2}.get(stop_in, 0)
     told = [line for line in report.lines if line.startswith("Epoch")]
-    assert told == [f"Epoch {number}/4" for number in range(len(finished) + 1, 5)]
+    assert told == [f"Epoch {number}/3" for number in range(len(finished) + 1, 4)]
 
 
-def test_dropout_augmentation_and_accumulation_resume_too(tmp_path, tiny_settings, new_recorder):
+def test_dropout_augmentation_and_accumulation_resume_too(
+    tmp_path, tiny_settings, train, new_recorder
+):
     config = tiny_settings(**EVERYTHING_RANDOM)
-    finetune(config, tmp_path / "alone", report=new_recorder())
-    stop(config, tmp_path / "run", new_recorder(stop_in="Epoch 2/3", after=4))
-    finetune(config, tmp_path / "run", report=new_recorder(), resume=True)
+    train(config, tmp_path / "alone", report=new_recorder())
+    stop(config, tmp_path / "run", new_recorder(stop_in="Epoch 2/2", after=4))
+    train(config, tmp_path / "run", report=new_recorder(), resume=True)
     assert weights(tmp_path / "run") == weights(tmp_path / "alone")
     same_checkpoint(tmp_path / "run", tmp_path / "alone")
 
@@ -103,15 +105,15 @@ def kill_in_mid_epoch(settings, out):
 
 
 def test_a_killed_program_ends_as_the_run_left_alone(
-    alone, tmp_path, tiny_base, disc_dir, tiny_settings, new_recorder
+    alone, tmp_path, tiny_base, disc_dir, tiny_settings, train, new_recorder
 ):
-    # Told epochs are finished epochs: it is killed as soon as it says so, with two more to come.
-    flags = {"model": tiny_base, "data": disc_dir, "epochs": 4, "lr": 3e-3, "batch-size": 2}
+    # Told epochs are finished epochs: it is killed as soon as it says so, with one more to come.
+    flags = {"model": tiny_base, "data": disc_dir, "epochs": 3, "lr": 3e-3, "batch-size": 2}
     out = tmp_path / "killed"
     kill_in_mid_epoch(flags, out)
     finished = read_json(out / "metrics.json")["epochs"]
     assert len(finished) == 2
-    finetune(tiny_settings(**PLAIN), out, report=new_recorder(), resume=True)
+    train(tiny_settings(**PLAIN), out, report=new_recorder(), resume=True)
     assert weights(out) == weights(alone)
     assert scores(out) == scores(alone)
     same_checkpoint(out, alone)
@@ -120,7 +122,7 @@ def test_a_killed_program_ends_as_the_run_left_alone(
 
 def test_a_stopped_run_can_be_used(tmp_path, tiny_settings, disc_dir, new_recorder):
     out = tmp_path / "run"
-    stop(tiny_settings(**PLAIN), out, new_recorder(stop_in="Epoch 2/4"))
+    stop(tiny_settings(**PLAIN), out, new_recorder(stop_in="Epoch 2/3"))
     prediction = Predictor.from_pretrained(out)(disc_dir / "images" / "0.png")
     assert prediction.mask.shape == (64, 64)
 
@@ -129,26 +131,26 @@ def test_a_finished_run_says_so_and_stays_as_it_is(alone, tiny_settings, recorde
     before = (weights(alone), (alone / "metrics.json").read_bytes())
     finetune(tiny_settings(**PLAIN), alone, report=recorder, resume=True)
     assert (weights(alone), (alone / "metrics.json").read_bytes()) == before
-    assert any(note.startswith("All 4 epochs of this run are finished") for note in recorder.notes)
+    assert any(note.startswith("All 3 epochs of this run are finished") for note in recorder.notes)
     assert recorder.lines == []
 
 
 def test_other_settings_are_refused_by_name(alone, tiny_settings, recorder):
     changed = tiny_settings(**PLAIN | {"trainer__epochs": 9, "lora__rank": 8})
-    with pytest.raises(ValueError, match=r"lora\.rank was 64 and is 8 now; trainer\.epochs was 4"):
+    with pytest.raises(ValueError, match=r"lora\.rank was 64 and is 8 now; trainer\.epochs was 3"):
         finetune(changed, alone, report=recorder, resume=True)
 
 
-def test_settings_without_a_say_in_learning_may_change(alone, tiny_settings, recorder):
+def test_settings_without_a_say_in_learning_may_change(alone, tiny_settings, train, recorder):
     changed = tiny_settings(**PLAIN | {"eval_batch_size": 1, "trainer__num_workers": 1})
-    finetune(changed, alone, report=recorder, resume=True)
+    train(changed, alone, report=recorder, resume=True)
 
 
-def test_data_may_move_but_not_change(alone, tmp_path, tiny_settings, disc_dir, recorder):
+def test_data_may_move_but_not_change(alone, tmp_path, tiny_settings, disc_dir, train, recorder):
     moved = tmp_path / "moved"
     shutil.copytree(disc_dir, moved)
     config = tiny_settings(**PLAIN, data__path=str(moved))
-    finetune(config, alone, report=recorder, resume=True)
+    train(config, alone, report=recorder, resume=True)
     shutil.copy(moved / "masks" / "0.png", moved / "masks" / "1.png")
     with pytest.raises(ValueError, match="the data has changed since the run was started"):
         finetune(config, alone, report=recorder, resume=True)
@@ -161,7 +163,7 @@ def test_there_must_be_a_run_to_resume(tmp_path, tiny_settings, recorder):
 
 def test_a_damaged_checkpoint_is_named(tmp_path, tiny_settings, new_recorder):
     out = tmp_path / "run"
-    stop(tiny_settings(**PLAIN), out, new_recorder(stop_in="Epoch 1/4"))
+    stop(tiny_settings(**PLAIN), out, new_recorder(stop_in="Epoch 1/3"))
     (out / "resume.pt").write_bytes(b"half a fi")
     with pytest.raises(ValueError, match=r"resume.pt: the file is damaged"):
         finetune(tiny_settings(**PLAIN), out, report=new_recorder(), resume=True)

@@ -42,34 +42,34 @@ def test_a_score_that_cannot_move_stops_the_run(blind_base, tmp_path, tiny_setti
 
 
 def test_a_stopped_run_can_go_on_unwatched(
-    blind_base, tmp_path, tiny_settings, recorder, new_recorder
+    blind_base, tmp_path, tiny_settings, train, recorder, new_recorder
 ):
     out = tmp_path / "run"
     values = {"model": str(blind_base), "trainer__epochs": 6, **FAST}
     with pytest.raises(CannotLearnError):
         finetune(tiny_settings(**values), out, report=new_recorder())
-    finetune(tiny_settings(**values, sentinel="off"), out, report=recorder, resume=True)
+    train(tiny_settings(**values, sentinel="off"), out, report=recorder, resume=True)
     assert [row["epoch"] for row in read_json(out / "metrics.json")["epochs"]] == [1, 2, 3, 4, 5, 6]
 
 
-def test_a_warning_lets_the_run_end(blind_base, tmp_path, tiny_settings, recorder):
+def test_a_warning_lets_the_run_end(blind_base, tmp_path, tiny_settings, train, recorder):
     config = tiny_settings(model=str(blind_base), trainer__epochs=6, sentinel="warn", **FAST)
-    finetune(config, tmp_path / "run", report=recorder)
+    train(config, tmp_path / "run", report=recorder)
     (text,) = about_scores(recorder)
     assert "for 5 epochs in a row" in text
 
 
-def test_off_does_not_look(blind_base, tmp_path, tiny_settings, recorder):
+def test_off_does_not_look(blind_base, tmp_path, tiny_settings, train, recorder):
     config = tiny_settings(model=str(blind_base), trainer__epochs=6, sentinel="off", **FAST)
-    finetune(config, tmp_path / "run", report=recorder)
+    train(config, tmp_path / "run", report=recorder)
     assert not about_scores(recorder)
 
 
-def test_watching_changes_no_bit(tmp_path, tiny_settings, recorder):
+def test_watching_changes_no_bit(tmp_path, tiny_settings, train, recorder):
     kept = []
     for mode in ("stop", "off"):
         out = tmp_path / mode
-        finetune(tiny_settings(sentinel=mode, **FAST), out, report=recorder)
+        train(tiny_settings(sentinel=mode, **FAST), out, report=recorder)
         kept.append((out / "adapter" / "adapter_model.safetensors").read_bytes())
     assert kept[0] == kept[1]
     assert not about_scores(recorder)

@@ -5,7 +5,6 @@ from vasculora.losses.objective import Objective, ObjectiveConfig
 from vasculora.losses.official import OfficialObjective
 from vasculora.recipes.audit import audit
 from vasculora.recipes.config import FinetuneConfig
-from vasculora.recipes.finetune import finetune
 from vasculora.recipes.setup import build_objective
 
 
@@ -24,12 +23,12 @@ def test_the_official_loss_reaches_all_that_learns(tiny_settings, recorder):
     assert found.cuts == ()
 
 
-def test_a_run_with_the_official_loss_learns(tmp_path, tiny_settings, recorder):
+def test_a_run_with_the_official_loss_learns(tmp_path, tiny_settings, train, recorder):
     config = tiny_settings(
         objective="official", optim__lr=3e-3, trainer__epochs=5, trainer__batch_size=1
     )
-    tracker = finetune(config, tmp_path / "run", report=recorder)
-    losses = [epoch["train_loss"] for epoch in tracker.epochs]
+    scores = train(config, tmp_path / "run", report=recorder)
+    losses = [epoch["train_loss"] for epoch in scores["epochs"]]
     assert losses[-1] < 0.6 * losses[0]
     saved = load_config(FinetuneConfig, tmp_path / "run" / "config.yaml")
     assert saved.objective == "official"

@@ -134,10 +134,10 @@ def test_who_asks_for_the_split_by_name_is_told_of_its_leak(leaking_dir, recorde
     assert "0001 (train) and 0005 (val)" in recorder.warnings[0]
 
 
-def test_a_fold_is_chosen_saved_and_kept(tmp_path, tiny_settings, recorder, disc_dir):
+def test_a_fold_is_chosen_saved_and_kept(tmp_path, tiny_settings, train, recorder, disc_dir):
     values = {"data__fold": "2/5", "trainer__epochs": 1}
     out = tmp_path / "run"
-    finetune(tiny_settings(**values), out, report=recorder)
+    train(tiny_settings(**values), out, report=recorder)
     assert "Split by group, fold 2/5: 8 train, 2 val." in recorder.notes
     assert "fold: 2/5" in (out / "config.yaml").read_text()
     val = [split(disc_dir, recorder, fold=f"{k}/5").val for k in range(1, 6)]
@@ -147,7 +147,7 @@ def test_a_fold_is_chosen_saved_and_kept(tmp_path, tiny_settings, recorder, disc
     with pytest.raises(ValueError, match=r"data\.fold was 2/5 and is 3/5 now"):
         finetune(other, out, report=recorder, resume=True)
     again = tiny_settings(resumed=out / "config.yaml", trainer__epochs=1, data__leaks="warn")
-    finetune(again, out, report=recorder, resume=True)
+    train(again, out, report=recorder, resume=True)
     assert tuple(read_json(out / "split.json")["val"]) == val[1]
 
 

@@ -8,7 +8,6 @@ from vasculora.core.io import write_image
 from vasculora.data.sources import read_source
 from vasculora.model.processor import ProcessorConfig
 from vasculora.recipes.config import FinetuneConfig
-from vasculora.recipes.finetune import finetune
 from vasculora.recipes.target import choose_target, fullest_view, settle_target
 
 GRID = ProcessorConfig(mask_size=128, sam_size=256)
@@ -63,9 +62,9 @@ def test_the_official_loss_gets_whole_masks_and_nothing_is_measured(
     assert not recorder.notes
 
 
-def test_a_run_writes_the_rule_it_settled_for(tmp_path, tiny_settings, recorder):
+def test_a_run_writes_the_rule_it_settled_for(tmp_path, tiny_settings, train, recorder):
     out = tmp_path / "run"
-    finetune(tiny_settings(trainer__epochs=1), out, report=recorder)
+    train(tiny_settings(trainer__epochs=1), out, report=recorder)
     assert len([note for note in recorder.notes if note.startswith("Target: full")]) == 1
     assert load_config(FinetuneConfig, out / "config.yaml").target == "full"
 
