@@ -47,7 +47,9 @@ def test_a_run_is_told_by_its_paired_difference_not_by_its_means(make_card, outc
     card = make_card(comparisons=[against("untouched", outcome)])
     assert verdict(card, num_epochs=15) == said
     assert remarks(card) == [
-        "Both at threshold 0.5. At the model's own threshold, 0.45, Dice is 0.830 [0.80, 0.84]."
+        "Both at threshold 0.5. At the model's own threshold, 0.45, Dice is 0.830 [0.80, 0.84].",
+        "The difference is +0.211 [+0.191, +0.231]; Wilcoxon's test over groups gives p = 0.001, "
+        "effect size 0.90.",
     ]
 
 
@@ -56,14 +58,15 @@ def test_an_evaluation_is_told_by_its_score_and_its_baseline(make_card):
     assert verdict(make_card(), num_epochs=15) == f"{score}."
     card = make_card(comparisons=[against("baseline", "better", name="nano")])
     assert verdict(card, num_epochs=None) == (
-        f"{score}: clearly above nano (0.612; difference 0.211 [0.19, 0.23]; "
+        f"{score}: clearly above nano (0.612; difference +0.211 [+0.191, +0.231]; "
         "28 of 32 cases better)."
     )
+    assert remarks(card) == ["Wilcoxon's test over groups gives p = 0.001, effect size 0.90."]
     card = make_card(
         comparisons=[against("baseline", "no clear difference", gain=-0.01, name="nano")]
     )
     assert verdict(card, num_epochs=None).endswith(
-        ": no clear difference from nano (0.612; difference −0.010 [−0.03, 0.01])."  # noqa: RUF001
+        ": no clear difference from nano (0.612; difference −0.010 [−0.030, +0.010])."  # noqa: RUF001
     )
     masks = make_card(model=None, against="masks:_2", threshold=None, split="all")
     assert verdict(masks, num_epochs=None) == (
@@ -76,8 +79,10 @@ def test_other_ways_of_asking_stand_beside_the_verdict(make_card):
     observer = against("observer", "better", mean=0.777) | {"paired": None}
     assert remarks(make_card(comparisons=[plain, observer])) == [
         "A second observer's masks reach Dice 0.777 on the same cases: people disagree by as much.",
-        "Without cleaning up, Dice is 0.824; what it adds is 0.006 [−0.01, 0.03]: better.",  # noqa: RUF001
+        "Without cleaning up, Dice is 0.824; what it adds is +0.006 [−0.014, +0.026]: better.",  # noqa: RUF001
     ]
+    own = make_card(model=None, against="masks:_2")
+    assert remarks(own | {"comparisons": [observer | {"mean": own["mean"]}]}) == []
 
 
 @pytest.mark.parametrize(
@@ -109,6 +114,8 @@ def test_limits_depend_on_what_was_scored(make_card):
     assert all("no medical device" in text for text in said.values())
     assert [part for part, text in said.items() if "scores flatter" in text] == ["val"]
     assert [part for part, text in said.items() if "remembers" in text] == ["train", "all"]
+    masks = " ".join(limits(make_card(split="all", model=None, against="masks")))
+    assert "remembers" not in masks
 
 
 def test_numbers_that_are_not_there_are_dashes():

@@ -209,22 +209,26 @@ def _layers(case: GalleryCase, budget: int) -> Layers:
 
 def _facts(evaluation: Mapping[str, Any], run: RunFacts | None) -> list[tuple[str, str]]:
     """Return what was done, as names and values."""
+    scored = (
+        f"{evaluation['split']}: {counted(evaluation['num_cases'], 'case')} of "
+        f"{counted(evaluation['num_groups'], 'group')}"
+    )
+    if evaluation["model"] is None:
+        return [
+            ("Masks", evaluation["against"]),
+            ("Data", evaluation["data"]),
+            ("Scored", scored),
+        ]
     options = evaluation["options"]
+    specks, low = options["min_size"], options["hysteresis"]
     facts = [
-        ("Model", evaluation["model"] or f"masks of {evaluation['against']}"),
+        ("Model", evaluation["model"]),
         ("Data", evaluation["data"]),
-        (
-            "Scored",
-            f"{evaluation['split']}: {counted(evaluation['num_cases'], 'case')} of "
-            f"{counted(evaluation['num_groups'], 'group')}",
-        ),
-        ("Threshold", number(evaluation["threshold"], 2)),
+        ("Scored", scored),
+        ("Threshold", f"{evaluation['threshold']:g}"),
         ("Test-time augmentation", str(options["tta"])),
-        (
-            "Specks removed below",
-            f"{options['min_size']} pixels" if options["min_size"] else "none",
-        ),
-        ("Hysteresis", "none" if options["hysteresis"] is None else f"{options['hysteresis']:g}"),
+        ("Specks removed", f"below {counted(specks, 'pixel')}" if specks else "none"),
+        ("Hysteresis", "none" if low is None else f"{low:g}"),
     ]
     if run is None:
         return facts
@@ -241,18 +245,16 @@ def _facts(evaluation: Mapping[str, Any], run: RunFacts | None) -> list[tuple[st
 
 def _data_facts(data: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the summary of the data as names and values; what it does not know is left out."""
-    facts = [("In all", _extent(data))]
-    facts += [(f"{part.capitalize()}", _extent(row)) for part, row in data["parts"].items()]
-    if data.get("sizes"):
-        facts.append(("Sizes (images)", ", ".join(data["sizes"])))
-    if data.get("vessel_share"):
+    facts = [(part.capitalize(), _extent(row)) for part, row in data["parts"].items()]
+    if len(facts) > 1:
+        facts.insert(0, ("In all", _extent(data)))
+    if data["sizes"]:
+        facts.append((f"Sizes of {counted(data['num_looked'], 'image')}", ", ".join(data["sizes"])))
+    if data["vessel_share"]:
         low, middle, high = data["vessel_share"]
         facts.append(("Share that is vessel", f"median {middle:.1%}, {low:.1%} to {high:.1%}"))
-    ceiling = data.get("ceiling")
-    if ceiling:
-        facts.append(("Ceiling", _ceiling(ceiling)))
-    if data.get("licence"):
-        facts.append(("Licence", str(data["licence"])))
+    if data["ceiling"]:
+        facts.append(("Ceiling", _ceiling(data["ceiling"])))
     return facts
 
 

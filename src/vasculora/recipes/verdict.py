@@ -42,27 +42,33 @@ def remarks(evaluation: Mapping[str, Any]) -> list[str]:
     """Return what belongs beside the verdict: thresholds, a second observer, options."""
     lines = []
     threshold = evaluation["threshold"]
-    if comparison_of(evaluation, "untouched") is not None and threshold not in (None, 0.5):
+    untouched = comparison_of(evaluation, "untouched")
+    baseline = comparison_of(evaluation, "baseline")
+    if untouched is not None and threshold not in (None, 0.5):
         score = number_with_interval(evaluation["mean"]["dice"], evaluation["interval"].get("dice"))
         lines.append(
             f"Both at threshold 0.5. At the model's own threshold, {threshold:g}, Dice is {score}."
         )
-    if comparison_of(evaluation, "untouched") is not None:
-        baseline = comparison_of(evaluation, "baseline")
-        lines += [] if baseline is None else [f"Dice is {_against(baseline)}."]
+    if untouched is not None:
+        gain = difference_with_interval(untouched["paired"]["dice"])
+        lines.append(f"The difference is {gain}{_test(untouched)}.")
+    if baseline is not None and untouched is not None:
+        lines.append(f"Dice is {_against(baseline)}{_test(baseline)}.")
+    elif baseline is not None and _test(baseline):
+        lines.append(f"{_test(baseline).removeprefix('; ')}.")
     observer = comparison_of(evaluation, "observer")
-    if observer is not None:
+    # masks that are the second observer's own need no second line
+    if observer is not None and observer["mean"] != evaluation["mean"]:
         lines.append(
-            f"A second observer's masks reach Dice {number(observer['mean'].get('dice'))} on the "
+            f"A second observer's masks reach Dice {number(observer['mean']['dice'])} on the "
             "same cases: people disagree by as much."
         )
     plain = comparison_of(evaluation, "plain")
     if plain is not None:
         found = plain["paired"]["dice"]
-        amount = number_with_interval(found["difference"]["mean"], found["difference"])
         lines.append(
             f"{_capital(plain['name'])}, Dice is {number(plain['mean']['dice'])}; what it adds is "
-            f"{amount}: {found['verdict']}."
+            f"{difference_with_interval(found)}: {found['verdict']}."
         )
     return lines
 
@@ -80,12 +86,13 @@ def warnings(evaluation: Mapping[str, Any], audit: Mapping[str, Any] | None) -> 
 def limits(evaluation: Mapping[str, Any]) -> list[str]:
     """Return what these figures do not say."""
     lines = ["A research tool, no medical device: nothing here is fit to diagnose or treat by."]
-    if evaluation["split"] == "val":
+    learnt = evaluation["model"] is not None
+    if learnt and evaluation["split"] == "val":
         lines.append(
             "Threshold and best epoch were chosen on these very cases, so the scores flatter. A "
             "test split that nobody has looked at gives the honest figure."
         )
-    if evaluation["split"] in ("train", "all"):
+    if learnt and evaluation["split"] in ("train", "all"):
         lines.append(
             "Cases the model was trained on may be among these: such scores say what it "
             "remembers, not what it can do."
@@ -127,6 +134,12 @@ def number_with_interval(value: float | None, spread: Mapping[str, Any] | None) 
     return f"{number(value)} {bounds(spread)}".rstrip()
 
 
+def difference_with_interval(paired: Mapping[str, Any]) -> str:
+    """Return a difference with its sign, and its interval where there is one."""
+    found = paired["difference"]
+    return f"{number(found['mean'], sign=True)} {bounds(found, 3, sign=True)}".rstrip()
+
+
 def counted(count: int, noun: str) -> str:
     """Return a number with its noun, in the plural where it needs one."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
@@ -162,14 +175,24 @@ def _before_and_after(evaluation: Mapping[str, Any], other: Mapping[str, Any]) -
 
 def _against(other: Mapping[str, Any]) -> str:
     paired = other["paired"]["dice"]
-    difference = paired["difference"]
-    amount = number_with_interval(difference["mean"], difference)
+    amount = difference_with_interval(paired)
     score = number(other["mean"]["dice"])
     if paired["verdict"] == "no clear difference":
         return f"no clear difference from {other['name']} ({score}; difference {amount})"
     word = "above" if paired["verdict"] == "better" else "below"
-    better = f"{paired['num_improved']} of {counted(difference['num_cases'], 'case')} better"
+    better = (
+        f"{paired['num_improved']} of {counted(paired['difference']['num_cases'], 'case')} better"
+    )
     return f"clearly {word} {other['name']} ({score}; difference {amount}; {better})"
+
+
+def _test(other: Mapping[str, Any]) -> str:
+    """Return what the paired test says, to be put behind a difference; nothing if it says none."""
+    paired = other["paired"]["dice"]
+    if paired["p_value"] is None:
+        return ""
+    effect = "" if paired["effect"] is None else f", effect size {number(paired['effect'], 2)}"
+    return f"; Wilcoxon's test over groups gives p = {paired['p_value']:.2g}{effect}"
 
 
 def _extent(evaluation: Mapping[str, Any]) -> str:
