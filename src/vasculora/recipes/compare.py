@@ -122,8 +122,9 @@ def _warnings(runs: Sequence[Contender], case_ids: Sequence[str]) -> Iterator[st
     if any(len(run.scores) > len(case_ids) for run in runs):
         counts = ", ".join(f"{run.name} {len(run.scores)}" for run in runs)
         yield (
-            f"the runs were scored on different cases ({counts}). Compared are the "
-            f"{len(case_ids)} that all of them share."
+            f"the runs were scored on different cases ({counts}), so only what all of them share "
+            f"is compared: {counted(len(case_ids), 'case')}. For more, score each on the same "
+            "images: vasculora evaluate RUN --data DATA --out OUT"
         )
     fingerprints = {run.settings[_DATA] for run in runs if _DATA in run.settings}
     if len(fingerprints) > 1:
@@ -136,8 +137,7 @@ def _warnings(runs: Sequence[Contender], case_ids: Sequence[str]) -> Iterator[st
         if learnt:
             yield (
                 f"{run.name} was trained on {learnt} of the {len(case_ids)} compared cases: there "
-                "its scores say what it remembers. Train on one split (a split.json beside the "
-                "data), or compare on cases that no run has learnt from."
+                "its scores say what it remembers. Compare on cases that no run has learnt from."
             )
         if any(run.groups[name] != first.groups[name] for name in case_ids):
             yield (
@@ -146,7 +146,11 @@ def _warnings(runs: Sequence[Contender], case_ids: Sequence[str]) -> Iterator[st
             )
     parts = {run.trained_on for run in runs if run.trained_on}
     if len(parts) > 1:
-        yield "the runs were trained on different cases, so not only their settings differ."
+        yield (
+            "the runs were trained on different cases, so not only their settings differ, and "
+            "their curves may be of different val cases. Another seed divides the data otherwise; "
+            "a split.json beside the data keeps one split."
+        )
     if len({first.groups[name] for name in case_ids}) < LEAST_GROUPS:
         yield (
             f"the cases belong to fewer than {LEAST_GROUPS} groups: too few for an interval, so "

@@ -179,7 +179,8 @@ def counted(count: int, noun: str) -> str:
 def draw(found: Comparison, path: Path) -> None:
     """Draw every run that has a Dice, as a PNG."""
     runs = [_run_score(run, found) for run in found.runs if "dice" in found.intervals[run.name]]
-    comparison_chart(path, runs, title=f"Dice on {found.about}", label="Dice, with 95 % interval")
+    label = "Dice" if any(run.low is None for run in runs) else "Dice, with 95 % interval"
+    comparison_chart(path, runs, title=f"Dice on {found.about}", label=label)
 
 
 def _run_score(run: Contender, found: Comparison) -> RunScore:
