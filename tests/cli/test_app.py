@@ -62,6 +62,12 @@ def test_the_command_is_remembered(logged, tiny_base):
     assert settings["provenance"]["command"].endswith("--epochs 3")
 
 
+def test_the_adapter_has_a_card_without_a_path(logged, tiny_base, drawn_dir):
+    card = (logged / "run" / "adapter" / "README.md").read_text()
+    assert "library_name: peft" in card
+    assert not [path for path in (logged, tiny_base, drawn_dir) if str(path) in card]
+
+
 def test_a_finished_run_is_resumed_by_saying_so(logged):
     result = run("finetune", "--out", logged / "run", "--resume")
     assert result.exit_code == 0, result.output

@@ -53,6 +53,7 @@ def an_evaluation(**changes):
         "name": "untouched model",
         "kind": "untouched",
         "mean": before,
+        "interval": {"dice": interval(0.432, 0.38, 0.48)},
         "threshold": 0.5,
         "paired": {"dice": paired},
     }
@@ -139,7 +140,7 @@ def test_the_text_says_how_to_use_it_and_what_was_found(tmp_path):
     text = written(*a_run(tmp_path, rank=16)).text
     assert 'Predictor.from_pretrained("my-run")("image.png", "blood vessel")' in text
     assert "vasculora predict my-run image.png --phrase 'blood vessel' --out masks" in text
-    assert "Val Dice rose from 0.432 to 0.700 in" in text
+    assert r"Val Dice rose from 0.432 \[0.38, 0.48\] to 0.700 in" in text
     assert "8 of 8 cases improved" in text
     dice = next(line for line in text.splitlines() if line.startswith("| Dice"))
     assert cells_of(dice)[2].strip() == r"0.714 \[0.650, 0.770\]"
