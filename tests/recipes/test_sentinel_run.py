@@ -2,10 +2,11 @@
 
 import shutil
 
+import numpy as np
 import pytest
 
 from vasculora.core.errors import CannotLearnError
-from vasculora.core.io import read_json, write_json
+from vasculora.core.io import read_json, write_image, write_json
 from vasculora.recipes.config import finetune_settings
 from vasculora.recipes.finetune import finetune
 
@@ -17,19 +18,22 @@ def about_scores(recorder):
 
 
 @pytest.fixture
-def blind_base(tmp_path, tiny_base):
-    """The tiny base with a threshold that no probability reaches."""
-    path = tmp_path / "base"
-    shutil.copytree(tiny_base, path)
-    memory = read_json(path / "vasculora.json")
-    memory["processor"]["threshold"] = 0.9999999
-    write_json(path / "vasculora.json", memory)
+def strange_dir(tmp_path, disc_dir):
+    """The discs, but validation masks show a corner, where no disc ever is."""
+    path = tmp_path / "strange"
+    shutil.copytree(disc_dir, path)
+    names = [str(number) for number in range(10)]
+    write_json(path / "split.json", {"train": names[:8], "val": names[8:]})
+    corner = np.zeros((64, 64), dtype=np.uint8)
+    corner[0, 0] = 255
+    for name in names[8:]:
+        write_image(path / "masks" / f"{name}.png", corner)
     return path
 
 
-def test_a_score_that_cannot_move_stops_the_run(blind_base, tmp_path, tiny_settings, recorder):
+def test_a_score_that_cannot_move_stops_the_run(strange_dir, tmp_path, tiny_settings, recorder):
     out = tmp_path / "run"
-    config = tiny_settings(model=str(blind_base), trainer__epochs=8, **FAST)
+    config = tiny_settings(data__path=str(strange_dir), trainer__epochs=8, **FAST)
     with pytest.raises(CannotLearnError) as caught:
         finetune(config, out, report=recorder)
     assert "the same numbers for 5 epochs in a row (mean Dice 0.0000)" in str(caught.value)
@@ -42,25 +46,25 @@ def test_a_score_that_cannot_move_stops_the_run(blind_base, tmp_path, tiny_setti
 
 
 def test_a_stopped_run_can_go_on_unwatched(
-    blind_base, tmp_path, tiny_settings, train, recorder, new_recorder
+    strange_dir, tmp_path, tiny_settings, train, recorder, new_recorder
 ):
     out = tmp_path / "run"
-    values = {"model": str(blind_base), "trainer__epochs": 6, **FAST}
+    values = {"data__path": str(strange_dir), "trainer__epochs": 6, **FAST}
     with pytest.raises(CannotLearnError):
         finetune(tiny_settings(**values), out, report=new_recorder())
     train(tiny_settings(**values, sentinel="off"), out, report=recorder, resume=True)
     assert [row["epoch"] for row in read_json(out / "metrics.json")["epochs"]] == [1, 2, 3, 4, 5, 6]
 
 
-def test_a_warning_lets_the_run_end(blind_base, tmp_path, tiny_settings, train, recorder):
-    config = tiny_settings(model=str(blind_base), trainer__epochs=6, sentinel="warn", **FAST)
+def test_a_warning_lets_the_run_end(strange_dir, tmp_path, tiny_settings, train, recorder):
+    config = tiny_settings(data__path=str(strange_dir), trainer__epochs=6, sentinel="warn", **FAST)
     train(config, tmp_path / "run", report=recorder)
     (text,) = about_scores(recorder)
     assert "for 5 epochs in a row" in text
 
 
-def test_off_does_not_look(blind_base, tmp_path, tiny_settings, train, recorder):
-    config = tiny_settings(model=str(blind_base), trainer__epochs=6, sentinel="off", **FAST)
+def test_off_does_not_look(strange_dir, tmp_path, tiny_settings, train, recorder):
+    config = tiny_settings(data__path=str(strange_dir), trainer__epochs=6, sentinel="off", **FAST)
     train(config, tmp_path / "run", report=recorder)
     assert not about_scores(recorder)
 

@@ -185,7 +185,7 @@ def _headed(other: Mapping[str, Any], threshold: float | None) -> str:
 
 def _line(key: str, card: Mapping[str, Any], means: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     return (
-        METRICS[key].title,
+        METRICS[key].title.removesuffix(" error"),  # a word that people search a log for
         told(card["mean"][key]),
         span(card["interval"][key]),
         *(told(mean.get(key)) for mean in means),
