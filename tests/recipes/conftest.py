@@ -138,6 +138,7 @@ def make_card():
             "false_mask_rate": None,
             "prompt_sensitivity": None,
             "truth_sensitivity": None,
+            "is_deaf": False,
             "mean": score,
             "num_defined": dict.fromkeys(METRICS, num) | {"hd95": num - 1},
             "interval": {name: spread | {"mean": score[name]} for name in METRICS},

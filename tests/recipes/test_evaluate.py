@@ -15,7 +15,16 @@ from vasculora.recipes.finetune import finetune
 
 KEYS = ["model", "against", "data", "split", "num_cases", "num_groups", "threshold", "options"]
 KEYS += ["seg_rate", "num_absent", "false_mask_rate", "prompt_sensitivity", "truth_sensitivity"]
-KEYS += ["mean", "num_defined", "interval", "at_half", "teacher_forced", "sweep", "reliability"]
+KEYS += [
+    "is_deaf",
+    "mean",
+    "num_defined",
+    "interval",
+    "at_half",
+    "teacher_forced",
+    "sweep",
+    "reliability",
+]
 KEYS += ["comparisons", "groups", "cases"]
 CASE_KEYS = ["case_id", "group", "seg_found", "absent", *METRICS, "dice_at_half"]
 CASE_KEYS += ["dice_teacher_forced"]

@@ -37,6 +37,6 @@ def compare(
     [bold]Example[/bold]: vasculora compare runs/1 runs/2
     [bold]Example[/bold]: vasculora compare scores/a scores/b scores/c --out compared
     """
-    from vasculora.recipes.compare import compare as run
+    from vasculora.recipes.comparing.compare import compare as run
 
     run(runs, out, report=Reporter())

@@ -1,4 +1,4 @@
-"""Tables in plain text: for logs, error messages and `print(report)`."""
+"""Tables and counts in plain text: for logs, error messages and `print(report)`."""
 
 from collections.abc import Sequence
 
@@ -27,3 +27,8 @@ def is_numeric(cells: Sequence[str]) -> bool:
         return [float(cell) for cell in filled] != []
     except ValueError:
         return False
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun, in the plural where it needs one."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -26,9 +26,9 @@ from vasculora.recipes.config import FinetuneConfig, finetune_settings
 from vasculora.recipes.data import synthesise
 from vasculora.recipes.evaluate import score
 from vasculora.recipes.finetune import finetune
-from vasculora.recipes.report import REPORT_NAME
+from vasculora.recipes.reporting.report import REPORT_NAME
+from vasculora.recipes.reporting.scorecard import EVALUATION_NAME
 from vasculora.recipes.run_folder import REPORT_DIR, RUN_NAMES, SPLIT_NAME
-from vasculora.recipes.scorecard import EVALUATION_NAME
 
 RESULT_NAME = "demo.json"
 DATA_NAME = "data"

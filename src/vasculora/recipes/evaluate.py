@@ -29,17 +29,10 @@ from vasculora.metrics.panel import COUNT_METRICS, DEFAULT_RULES, METRICS, Rules
 from vasculora.model.predictor import Answerer, Predictor
 from vasculora.recipes.answering import build_answerer, refuse_idle_views
 from vasculora.recipes.config import AnswerConfig, DataConfig, EvaluateConfig
-from vasculora.recipes.gallery import Ask, pick_gallery
 from vasculora.recipes.predict import open_predictor
-from vasculora.recipes.report import read_run_facts, write_report
-from vasculora.recipes.run_folder import (
-    HIDDEN,
-    SPLIT_NAME,
-    hidden_command,
-    read_data,
-    refuse_inside,
-)
-from vasculora.recipes.scorecard import (
+from vasculora.recipes.reporting.gallery import Ask, pick_gallery
+from vasculora.recipes.reporting.report import read_run_facts, write_report
+from vasculora.recipes.reporting.scorecard import (
     About,
     beside,
     compared,
@@ -47,7 +40,14 @@ from vasculora.recipes.scorecard import (
     show_scorecard,
     write_scorecard,
 )
-from vasculora.recipes.summary import summarise
+from vasculora.recipes.reporting.summary import summarise
+from vasculora.recipes.run_folder import (
+    HIDDEN,
+    SPLIT_NAME,
+    hidden_command,
+    read_data,
+    refuse_inside,
+)
 
 MASK_METRICS = tuple(name for name, metric in METRICS.items() if not metric.needs_prob)
 """What can be said of masks without probabilities."""

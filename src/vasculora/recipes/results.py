@@ -20,11 +20,19 @@ from vasculora.engine.tracker import Tracker
 from vasculora.metrics.panel import METRICS
 from vasculora.model.predictor import Predictor
 from vasculora.model.pretrained import ADAPTER_NAME
-from vasculora.recipes.card import write_card
 from vasculora.recipes.config import AnswerConfig, FinetuneConfig
 from vasculora.recipes.evaluate import mask_of, score, second_observer, warn_if_deaf
-from vasculora.recipes.gallery import pick_gallery
-from vasculora.recipes.report import GalleryCase, read_run_facts, write_report
+from vasculora.recipes.reporting.card import write_card
+from vasculora.recipes.reporting.gallery import pick_gallery
+from vasculora.recipes.reporting.report import GalleryCase, read_run_facts, write_report
+from vasculora.recipes.reporting.scorecard import (
+    About,
+    compared,
+    scorecard,
+    show_scorecard,
+    write_scorecard,
+)
+from vasculora.recipes.reporting.summary import summarise
 from vasculora.recipes.run_folder import (
     AUDIT_NAME,
     CONFIG_NAME,
@@ -32,9 +40,7 @@ from vasculora.recipes.run_folder import (
     OVERLAYS_NAME,
     REPORT_DIR,
 )
-from vasculora.recipes.scorecard import About, compared, scorecard, show_scorecard, write_scorecard
 from vasculora.recipes.split import Looks
-from vasculora.recipes.summary import summarise
 from vasculora.viz.curves import training_curve
 from vasculora.viz.overlays import case_panel
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from vasculora.core.io import write_image
 from vasculora.core.report import Report
+from vasculora.core.tables import counted
 from vasculora.core.types import Record
 from vasculora.data.dataset import load_sample
 from vasculora.recipes.checking.check import Check
@@ -49,7 +50,7 @@ def show(found: Check, report: Report) -> None:
     if found.ceilings:
         num = len(found.ceilings[0].dice)
         report.table(
-            f"The best a perfect model could reach, mean (lowest) of {_counted(num, 'mask')}",
+            f"The best a perfect model could reach, mean (lowest) of {counted(num, 'mask')}",
             ("mask grid", "image size", "target", "Dice", "clDice"),
             _ceiling_rows(found),
         )
@@ -65,7 +66,7 @@ def verdict(found: Check) -> str:
     """Return in a sentence whether a run may begin."""
     if found.ok:
         return "Nothing here stops a run."
-    return f"{_counted(len(found.errors), 'thing')} to mend before a run."
+    return f"{counted(len(found.errors), 'thing')} to mend before a run."
 
 
 def to_dict(found: Check) -> dict[str, object]:
@@ -165,7 +166,7 @@ def _overview(found: Check) -> list[tuple[str, str]]:
         "field of view": _numbers(cases, "fov_share", "{:.1%} of the image"),
         "two observers": _numbers(cases, "agreement", "Dice {:.3f}"),
         "a pixel": _millimetres(cases),
-        "groups": f"{len(groups)}, the largest of {_counted(max(groups.values()), 'image')}"
+        "groups": f"{len(groups)}, the largest of {counted(max(groups.values()), 'image')}"
         if groups
         else "none",
         "split": ", ".join(f"{n} {part}" for part, n in Counter(found.part_of.values()).items())
@@ -306,7 +307,3 @@ def _tally(values: Iterable[str]) -> str:
 
 def _mean(values: Sequence[float]) -> float:
     return float(np.mean(values)) if len(values) else 0.0
-
-
-def _counted(num: int, name: str) -> str:
-    return f"{num} {name}" if num == 1 else f"{num} {name}s"

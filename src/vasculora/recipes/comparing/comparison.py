@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vasculora.core.report import Report
+from vasculora.core.tables import counted
 from vasculora.metrics.panel import METRICS
 from vasculora.metrics.statistics import Interval, Paired
-from vasculora.recipes.contender import Contender
+from vasculora.recipes.comparing.contender import Contender
 from vasculora.viz.comparison import RunScore, comparison_chart
 
 COLUMNS = ("iou", "cldice", "hd95")
@@ -169,11 +170,6 @@ def _shown(value: object) -> str:
     text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     text = _WORDS.get(text, text)
     return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 3]}..."
-
-
-def counted(count: int, noun: str) -> str:
-    """Return a number with its noun, in the plural where it needs one."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def draw(found: Comparison, path: Path) -> None:

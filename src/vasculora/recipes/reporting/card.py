@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from vasculora.core.io import write_text
 from vasculora.core.runtime import versions
+from vasculora.core.tables import counted
 from vasculora.metrics.panel import METRICS
 from vasculora.model.base import NANO
 from vasculora.model.hub import PREFIX
 from vasculora.model.memory import Memory, read_memory
 from vasculora.recipes.config import FinetuneConfig
+from vasculora.recipes.reporting.tables import metrics_table
+from vasculora.recipes.reporting.verdict import PARTS, remarks, verdict, warnings
 from vasculora.recipes.run_folder import HIDDEN
-from vasculora.recipes.scoreboard import metrics_table
-from vasculora.recipes.verdict import PARTS, counted, remarks, verdict, warnings
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCardData
@@ -31,7 +32,7 @@ CARD_NAME = "README.md"
 TAGS = ("vasculora", "sa2va", "sam2", "lora", "medical-imaging", "vessel-segmentation")
 TASK = "image-segmentation"
 
-_TEMPLATE = Path(__file__).parent.parent / "assets" / "card.md"
+_TEMPLATE = Path(__file__).parents[2] / "assets" / "card.md"
 _MODEL_DIR = "my-run"
 
 

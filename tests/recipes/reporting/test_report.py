@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from vasculora.core.io import write_json, write_text
-from vasculora.recipes.report import GalleryCase, read_run_facts, write_report
-from vasculora.recipes.scoreboard import cases_table, groups_table, metrics_table, tiles
+from vasculora.recipes.reporting.report import GalleryCase, read_run_facts, write_report
+from vasculora.recipes.reporting.tables import cases_table, groups_table, metrics_table, tiles
 
 EVIL = "<script>alert({})</script>"
 AUDIT = {

@@ -15,10 +15,11 @@ from jaxtyping import Bool, UInt8
 
 from vasculora.core.io import read_json, write_text
 from vasculora.core.runtime import versions
+from vasculora.core.tables import counted
 from vasculora.engine.tracker import METRICS_NAME
+from vasculora.recipes.reporting.tables import cases_table, groups_table, metrics_table, tiles
+from vasculora.recipes.reporting.verdict import limits, number, remarks, verdict, warnings
 from vasculora.recipes.run_folder import AUDIT_NAME, CONFIG_NAME, SPLIT_NAME
-from vasculora.recipes.scoreboard import cases_table, groups_table, metrics_table, tiles
-from vasculora.recipes.verdict import counted, limits, number, remarks, verdict, warnings
 from vasculora.viz.figures import cases_figure, epochs_figure, reliability_figure, sweep_figure
 from vasculora.viz.layers import Layers, case_layers
 from vasculora.viz.page import render_page

@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from vasculora.recipes.report import GalleryCase, RunFacts, write_report
+from vasculora.recipes.reporting.report import GalleryCase, RunFacts, write_report
 
 NUM = 32
 SIDE = 512

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vasculora.core.tables import counted
 from vasculora.metrics.panel import METRICS
-from vasculora.recipes.verdict import bounds, counted, number
+from vasculora.recipes.reporting.verdict import bounds, number
 
 TILES = ("dice", "cldice", "sensitivity", "precision", "small_vessel_recall")
 SHORT = ("dice", "cldice", "sensitivity", "precision", "hd95")

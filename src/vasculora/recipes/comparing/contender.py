@@ -16,8 +16,8 @@ import yaml
 from vasculora.core.io import read_json
 from vasculora.engine.tracker import METRICS_NAME
 from vasculora.metrics.panel import METRICS
+from vasculora.recipes.reporting.scorecard import EVALUATION_NAME
 from vasculora.recipes.run_folder import CONFIG_NAME, REPORT_DIR, SPLIT_NAME
-from vasculora.recipes.scorecard import EVALUATION_NAME
 
 _SCORED = ("split", "threshold", "options")
 """What is a setting of the scoring, and not of the run."""

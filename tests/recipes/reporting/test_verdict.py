@@ -1,6 +1,6 @@
 import pytest
 
-from vasculora.recipes.verdict import bounds, limits, number, remarks, verdict, warnings
+from vasculora.recipes.reporting.verdict import bounds, limits, number, remarks, verdict, warnings
 
 
 def against(kind, outcome, *, mean=0.612, gain=0.211, name="untouched model"):
@@ -88,7 +88,10 @@ def test_other_ways_of_asking_stand_beside_the_verdict(make_card):
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"prompt_sensitivity": 0.01, "truth_sensitivity": 0.5}, "one mask to every phrase"),
+        (
+            {"is_deaf": True, "prompt_sensitivity": 0.01, "truth_sensitivity": 0.5},
+            "one mask to every phrase",
+        ),
         ({"seg_rate": 0.75}, "25.0% of the answers have no [SEG]"),
         ({"teacher_forced": {"num_other_answers": 3, "mean": {"dice": 0.9}}}, "lost in the words"),
         ({"num_groups": 4}, "Only 4 groups"),

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from vasculora.core.io import write_json
 from vasculora.core.report import Report
+from vasculora.core.tables import counted
 from vasculora.metrics.panel import METRICS
 from vasculora.metrics.statistics import LEAST_GROUPS, Interval, Paired, interval, paired
-from vasculora.recipes.comparison import Comparison, counted, draw, show
-from vasculora.recipes.contender import Contender, read_contenders
+from vasculora.recipes.comparing.comparison import Comparison, draw, show
+from vasculora.recipes.comparing.contender import Contender, read_contenders
 
 COMPARISON_NAME = "comparison.json"
 CHART_NAME = "comparison.png"

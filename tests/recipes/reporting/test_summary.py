@@ -8,8 +8,8 @@ from vasculora.data.dataset import load_sample
 from vasculora.data.sources import read_source
 from vasculora.metrics.ceiling import ceiling
 from vasculora.model.processor import ProcessorConfig
+from vasculora.recipes.reporting.summary import MOST_LOOKED, summarise
 from vasculora.recipes.split import Looks
-from vasculora.recipes.summary import MOST_LOOKED, summarise
 
 GRID = ProcessorConfig(mask_size=16, sam_size=64)
 

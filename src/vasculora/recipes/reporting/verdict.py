@@ -7,13 +7,12 @@ says that there is no clear change, however the two means lie.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from vasculora.core.tables import counted
 from vasculora.metrics.statistics import LEAST_GROUPS, interval
 
 PARTS = {"val": "validation ", "test": "test ", "train": "training ", "all": ""}
 _VERBS = {"better": "rose", "worse": "fell"}
 
-_DEAF = 0.05
-"""Share of the truth's own difference between phrases below which masks do not heed them."""
 _FORCED_GAP = 0.02
 """Dice by which the trained answer may be better than the model's own without a word about it."""
 
@@ -140,11 +139,6 @@ def difference_with_interval(paired: Mapping[str, Any]) -> str:
     return f"{number(found['mean'], sign=True)} {bounds(found, 3, sign=True)}".rstrip()
 
 
-def counted(count: int, noun: str) -> str:
-    """Return a number with its noun, in the plural where it needs one."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
-
-
 def _change(evaluation: Mapping[str, Any], other: Mapping[str, Any], num_epochs: int | None) -> str:
     before, after = _before_and_after(evaluation, other)
     paired = other["paired"]["dice"]
@@ -225,9 +219,9 @@ def _warnings(
 
 
 def _deaf(evaluation: Mapping[str, Any]) -> str | None:
-    said, true = evaluation["prompt_sensitivity"], evaluation["truth_sensitivity"]
-    if said is None or true is None or said >= _DEAF * true:
+    if not evaluation["is_deaf"]:
         return None
+    said, true = evaluation["prompt_sensitivity"], evaluation["truth_sensitivity"]
     return (
         "The model gives one mask to every phrase, however good that mask is: between phrases "
         f"its masks differ by {said:.3f}, the true ones by {true:.3f}. The phrases have not been "

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from vasculora.cli.app import app
 from vasculora.core.io import read_json
 from vasculora.metrics.statistics import interval, paired
-from vasculora.recipes.compare import compare
+from vasculora.recipes.comparing.compare import compare
 
 DICE = [0.60, 0.70, 0.80, 0.65, 0.75, 0.85, 0.55]
 GROUPS = ["a", "a", "b", "c", "d", "e", "f"]

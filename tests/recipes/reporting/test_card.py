@@ -10,8 +10,8 @@ from vasculora.model.lora import LoraSettings
 from vasculora.model.memory import Memory, write_memory
 from vasculora.model.prompts import PromptConfig
 from vasculora.model.scratch import processor_config
-from vasculora.recipes.card import write_card
 from vasculora.recipes.config import DataConfig, FinetuneConfig, Provenance
+from vasculora.recipes.reporting.card import write_card
 
 SECRET = Path("/home/alice/Smith^John/angiograms")
 AUDIT = {
@@ -70,6 +70,7 @@ def an_evaluation(**changes):
         "false_mask_rate": None,
         "prompt_sensitivity": None,
         "truth_sensitivity": None,
+        "is_deaf": False,
         "mean": means,
         "num_defined": dict.fromkeys(METRICS, 8),
         "interval": dict.fromkeys(METRICS) | {"dice": interval(0.714, 0.65, 0.77)},

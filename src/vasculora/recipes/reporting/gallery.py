@@ -10,7 +10,7 @@ from vasculora.core.types import Sample
 from vasculora.data.dataset import VesselDataset
 from vasculora.engine.evaluator import questions
 from vasculora.engine.scores import CaseScore, Evaluation
-from vasculora.recipes.report import GalleryCase
+from vasculora.recipes.reporting.report import GalleryCase
 
 Rank = Literal["best", "median", "worst"]
 

@@ -76,6 +76,7 @@ def scorecard(
         "false_mask_rate": evaluation.false_mask_rate,
         "prompt_sensitivity": evaluation.prompt_sensitivity,
         "truth_sensitivity": evaluation.truth_sensitivity,
+        "is_deaf": evaluation.is_deaf,
         "mean": mean,
         "num_defined": {
             name: sum(value is not None for value in evaluation.values(name)) for name in mean
