@@ -28,6 +28,7 @@ def test_a_manifest_is_scored_like_the_folder(tmp_path, tiny_base, drawn_dir, ma
         result = call("evaluate", tiny_base, "--data", data, "--out", tmp_path / name)
         assert result.exit_code == 0, result.output
         found.append(read_json(tmp_path / name / "evaluation.json"))
+        assert found[-1].pop("data") == str(data)
     assert found[0] == found[1]
 
 

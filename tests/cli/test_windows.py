@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.cli.test_app import call, said
+from tests.cli.telling import refusal
+from tests.cli.telling import run as call
 from tests.recipes.conftest import Recorder
 
 from vasculora.core.io import read_json
@@ -99,9 +100,9 @@ def test_evaluation_uses_windows_without_being_told(run, wide_dir, tmp_path):
 
 def test_settings_that_would_take_no_effect_are_refused(tiny_base, wide_dir, tmp_path):
     words = ("audit", "--model", tiny_base, "--data", wide_dir)
-    message = said(call(*words, "--set", "window.per_image=2"))
+    message = refusal(call(*words, "--set", "window.per_image=2"))
     assert "settings of windows are given, but whole images are shown" in message
-    message = said(call(*words, "--window", "5"))
+    message = refusal(call(*words, "--window", "5"))
     assert "window.size: windows of 5 pixels show too little" in message
-    message = said(call(*words, "--set", "fit=letterbox", "--set", "objective=official"))
+    message = refusal(call(*words, "--set", "fit=letterbox", "--set", "objective=official"))
     assert "Set fit=squash" in message
