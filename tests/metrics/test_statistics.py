@@ -121,6 +121,15 @@ def test_five_groups_all_better_by_hand():
     assert found.effect == 1
 
 
+def test_the_cut_makes_no_difference_clear():
+    gains, groups = [0.001, 0.002, 0.001, 0.002, 0.5], list("abcde")
+    assert interval(gains, groups).low == 0.001
+    for sign in (1, -1):
+        found = paired([sign * gain for gain in gains], [0.0] * 5, groups)
+        assert 0.0 in ends(found.difference)
+        assert (found.num_improved, found.verdict) == (5 * (sign > 0), "no clear difference")
+
+
 def test_turning_the_sides_turns_the_answer():
     one, two = paired(VALUES, OTHERS, GROUPS), paired(OTHERS, VALUES, GROUPS)
     assert ends(two.difference) == pytest.approx((-one.difference.high, -one.difference.low))

@@ -12,8 +12,10 @@ studentised interval, so the draws are made here: once for all metrics of an eva
 of how often each group is in a draw, and a matrix product gives every sum that is needed.
 
 With few groups that interval can run past what a score may be, so it is cut at the lowest and the
-highest case. Where a score is the same in nearly all groups many draws have no error to measure
-in; then the percentile interval, widened by Student's t, takes its place.
+highest case; that of a difference no nearer than at 0, else the cut would find every difference
+clear in which all cases agree, be they five. Where a score is the same in nearly all groups many
+draws have no error to measure in; then the percentile interval, widened by Student's t, takes its
+place.
 """
 
 from collections.abc import Sequence
@@ -100,15 +102,8 @@ def interval(
         ValueError: If there is no value, one is not finite, or their number is not the groups'.
     """
     array, index = _checked(values, groups)
-    sizes = np.bincount(index)
-    low, high = _ends(array, index, num_draws=num_draws, seed=seed)
-    return Interval(
-        mean=float(array.mean()),
-        low=low,
-        high=high,
-        num_cases=len(array),
-        num_groups=len(sizes),
-    )
+    ends = _ends(array, index, num_draws=num_draws, seed=seed)
+    return _within(ends, array, index, least=float(array.min()), most=float(array.max()))
 
 
 def paired(
@@ -142,7 +137,10 @@ def paired(
     theirs, _ = _checked(others, groups)
     sign = 1.0 if better == "higher" else -1.0
     gain = sign * (mine - theirs)
-    difference = interval((mine - theirs).tolist(), groups, num_draws=num_draws, seed=seed)
+    gap = mine - theirs
+    ends = _ends(gap, index, num_draws=num_draws, seed=seed)
+    least, most = min(float(gap.min()), 0.0), max(float(gap.max()), 0.0)
+    difference = _within(ends, gap, index, least=least, most=most)
     p_value, effect = _signed_ranks(np.bincount(index, gain) / np.bincount(index))
     num_improved = int((gain > 0).sum())
     return Paired(
@@ -200,7 +198,26 @@ def _ends(
     else:
         tail = stats.norm.cdf(np.sqrt(ratio) * stats.t.ppf(_TAIL, num_groups - 1))
         low, high = np.quantile(shift, [tail, 1 - tail])
-    return max(float(mean + low), float(values.min())), min(float(mean + high), float(values.max()))
+    return float(mean + low), float(mean + high)
+
+
+def _within(
+    ends: tuple[float, float] | tuple[None, None],
+    values: Float[np.ndarray, " n"],
+    index: Int[np.ndarray, " n"],
+    *,
+    least: float,
+    most: float,
+) -> Interval:
+    """Return the mean with its interval, cut at what it may be at least and at most."""
+    low, high = ends
+    return Interval(
+        mean=float(values.mean()),
+        low=None if low is None else max(low, least),
+        high=None if high is None else min(high, most),
+        num_cases=len(values),
+        num_groups=int(index.max()) + 1,
+    )
 
 
 @lru_cache(maxsize=8)
