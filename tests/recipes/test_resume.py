@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from vasculora.core.io import read_json
-from vasculora.engine.checkpoint import load_checkpoint
+from vasculora.engine.checkpoint import load_checkpoint, save_checkpoint
 from vasculora.model.predictor import Predictor
 from vasculora.recipes.finetune import finetune
 
@@ -133,6 +133,19 @@ def test_a_finished_run_says_so_and_stays_as_it_is(alone, tiny_settings, recorde
     assert (weights(alone), (alone / "metrics.json").read_bytes()) == before
     assert any(note.startswith("All 3 epochs of this run are finished") for note in recorder.notes)
     assert recorder.lines == []
+
+
+def test_a_run_of_before_the_report_gets_one(alone, tmp_path, tiny_settings, recorder):
+    out = tmp_path / "old"
+    shutil.copytree(alone, out)
+    checkpoint = load_checkpoint(out / "resume.pt")
+    del checkpoint.metrics["baseline"]["cases"]
+    save_checkpoint(out / "resume.pt", checkpoint)
+    (out / "audit.json").unlink()
+    finetune(tiny_settings(**PLAIN), out, report=recorder, resume=True)
+    assert read_json(out / "report" / "evaluation.json")["comparisons"] == []
+    assert (out / "report" / "report.html").is_file()
+    assert "Not looked at." in (out / "adapter" / "README.md").read_text()
 
 
 def test_other_settings_are_refused_by_name(alone, tiny_settings, recorder):

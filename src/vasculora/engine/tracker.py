@@ -45,9 +45,14 @@ class Tracker:
         return {name: self.metrics["baseline"][name] for name in ("dice", "recall", "seg_rate")}
 
     @property
-    def untouched(self) -> Evaluation:
-        """Every case's scores of counts, of the untouched model at threshold 0.5."""
-        rows = self.metrics["baseline"]["cases"]
+    def untouched(self) -> Evaluation | None:
+        """Every case's scores of counts, of the untouched model at threshold 0.5.
+
+        None of a run that was begun before they were kept.
+        """
+        rows = self.metrics["baseline"].get("cases")
+        if rows is None:
+            return None
         return Evaluation(
             cases=tuple(
                 CaseScore(case_id=row["case_id"], group=row["group"], scores=row["scores"])

@@ -203,7 +203,7 @@ def _take_up(run: Run, trainer: Trainer, checkpoint: Checkpoint) -> None:
         run.report.note(f"Resumed after epoch {checkpoint.epoch} of {num_epochs}.")
     else:
         run.report.note(
-            f"All {num_epochs} epochs of this run are finished; only its pictures are drawn anew. "
+            f"All {num_epochs} epochs of this run are finished; only its report is made anew. "
             f"To train it further: vasculora finetune --model {run.out} --out ANOTHER"
         )
 

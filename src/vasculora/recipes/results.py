@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vasculora.core.config import load_config
-from vasculora.core.io import read_json, write_image
+from vasculora.core.io import write_image
 from vasculora.core.report import Report
 from vasculora.data.dataset import VesselDataset
 from vasculora.data.splits import Part
@@ -34,7 +34,6 @@ from vasculora.recipes.reporting.scorecard import (
 )
 from vasculora.recipes.reporting.summary import summarise
 from vasculora.recipes.run_folder import (
-    AUDIT_NAME,
     CONFIG_NAME,
     CURVE_NAME,
     OVERLAYS_NAME,
@@ -90,8 +89,13 @@ def show_results(
         threshold=predictor.processor.config.threshold,
         options=AnswerConfig().model_dump(),
     )
-    untouched = compared("untouched model", "untouched", at_half, tracker.untouched, threshold=HALF)
-    card = scorecard(evaluation, about, [untouched, *second_observer(val, report=report)])
+    comparisons = second_observer(val, report=report)
+    if tracker.untouched is not None:
+        untouched = tracker.untouched
+        comparisons.insert(
+            0, compared("untouched model", "untouched", at_half, untouched, threshold=HALF)
+        )
+    card = scorecard(evaluation, about, comparisons)
     show_scorecard(card, report)
     write_scorecard(run_dir / REPORT_DIR, card)
     training_curve(
@@ -109,11 +113,12 @@ def show_results(
         phrase=val.phrase,
         looks=looks,
     )
+    run = read_run_facts(run_dir)
     write_card(
         run_dir / ADAPTER_NAME,
         config=told,
         evaluation=card,
-        audit=read_json(run_dir / AUDIT_NAME),
+        audit=None if run is None else run.audit,
         summary=summary,
         metrics=tracker.metrics,
     )
@@ -122,7 +127,7 @@ def show_results(
         run_dir / REPORT_DIR,
         card,
         gallery,
-        run=read_run_facts(run_dir),
+        run=run,
         command=command,
         data=summary,
     )
