@@ -217,19 +217,19 @@ def test_tensorboard_holds_every_epoch(run):
     )
 
 
-def test_a_run_can_be_trained_further(run, tmp_path, tiny_settings, recorder):
+def test_a_run_can_be_trained_further(run, tmp_path, tiny_settings, recorder, train):
     out, _, tracker = run
     config = tiny_settings(model=str(out), trainer__epochs=1)
-    further = finetune(config, tmp_path / "second", report=recorder)
-    assert further.baseline["dice"] == pytest.approx(tracker.best["val_dice"], abs=1e-3)
+    further = train(config, tmp_path / "second", report=recorder)
+    assert further["baseline"]["dice"] == pytest.approx(tracker.best["val_dice"], abs=1e-3)
     memory = read_json(tmp_path / "second" / "adapter" / "vasculora.json")
     assert memory["base"] == str(out.resolve())
 
 
 @pytest.mark.parametrize("preset", ["seed", "light"])
-def test_presets_run(preset, tmp_path, tiny_settings, recorder):
+def test_presets_run(preset, tmp_path, tiny_settings, recorder, train):
     config = tiny_settings(preset=preset, trainer__epochs=1)
-    finetune(config, tmp_path / "run", report=recorder)
+    train(config, tmp_path / "run", report=recorder)
     reached = {row[0] for row in recorder.tables[0][2]}
     assert reached == set(config.lora.trainable)
     saved = load_file(tmp_path / "run" / "adapter" / "adapter_model.safetensors")
@@ -245,7 +245,7 @@ def test_a_part_without_a_gradient_stops_the_run(tmp_path, tiny_settings, record
     assert not any(line.startswith("Epoch") for line in recorder.lines)
 
 
-def test_splits_never_share_a_group(tmp_path, tiny_settings, disc_dir, recorder):
+def test_splits_never_share_a_group(tmp_path, tiny_settings, disc_dir, recorder, train):
     data = tmp_path / "data"
     for part in ("images", "masks"):
         (data / part).mkdir(parents=True)
@@ -253,7 +253,7 @@ def test_splits_never_share_a_group(tmp_path, tiny_settings, disc_dir, recorder)
             number = case_number(path.stem)
             shutil.copy(path, data / part / f"p{number % 4}_{number}.png")
     values = {"data__path": str(data), "data__group_regex": r"^p(\d)_", "trainer__epochs": 1}
-    finetune(tiny_settings(**values), tmp_path / "run", report=recorder)
+    train(tiny_settings(**values), tmp_path / "run", report=recorder)
     split = read_json(tmp_path / "run" / "split.json")
     groups = [{case_id[:2] for case_id in split[part]} for part in ("train", "val")]
     assert groups[0]
@@ -261,7 +261,7 @@ def test_splits_never_share_a_group(tmp_path, tiny_settings, disc_dir, recorder)
     assert not groups[0] & groups[1]
     assert recorder.warnings == []
 
-    finetune(
+    train(
         tiny_settings(**values, data__split_by="sorted", data__train_share=0.5),
         tmp_path / "sorted",
         report=recorder,
@@ -269,13 +269,13 @@ def test_splits_never_share_a_group(tmp_path, tiny_settings, disc_dir, recorder)
     assert any("groups have images in train and val" in text for text in recorder.warnings)
 
 
-def test_the_data_s_own_split_is_obeyed(tmp_path, tiny_settings, disc_dir, recorder):
+def test_the_data_s_own_split_is_obeyed(tmp_path, tiny_settings, disc_dir, recorder, train):
     data = tmp_path / "data"
     shutil.copytree(disc_dir, data)
     own = {"train": ["1", "2", "3"], "val": ["7"], "test": ["9"]}
     (data / "split.json").write_text(json.dumps(own))
     before = state(data)
-    finetune(
+    train(
         tiny_settings(data__path=str(data), trainer__epochs=1),
         tmp_path / "run",
         report=recorder,
