@@ -119,6 +119,18 @@ def test_a_run_and_its_use(tmp_path, cd, tiny_base):
     assert "Give it with --data" in refused.stderr.replace("\n", " ")
 
 
+def test_masks_from_elsewhere_may_lie_under_a_name(tmp_path, cd, tiny_base, monkeypatch):
+    masks, out = cd.parent / "drawn", tmp_path / "out"
+    done("predict", tiny_base, cd / "images", "--frames", "all", "--out", masks)
+    for number, words in enumerate((["--against", f"{masks}:_mask"], [f"--against={masks}:_mask"])):
+        typed = ["evaluate", *words, "--data", str(cd), "--out", str(out / f"{number}")]
+        monkeypatch.setattr("sys.argv", ["vasculora", *typed])  # what the report tells
+        shown = done(*typed)
+        assert not any(text in shown.stdout for text in PLANTED)
+    check_written(out, least=6)
+    assert json.loads((out / "0" / "evaluation.json").read_text())["against"] == "PRIVATE"
+
+
 def test_what_is_not_annotated_is_refused(tmp_path, cd, tiny_base):
     for words in (
         ("finetune", "--model", tiny_base, "--out", tmp_path / "run"),

@@ -181,6 +181,12 @@ def test_a_model_is_no_better_than_itself(score, tiny_base):
         assert found["num_improved"] == 0
 
 
+def test_a_baseline_that_is_not_there_is_told_before_anything_is_scored(score, recorder, tmp_path):
+    with pytest.raises(FileNotFoundError):
+        score(baseline=str(tmp_path / "nowhere"))
+    assert "Scoring" not in recorder.counts
+
+
 def test_what_options_change_is_measured(score, recorder):
     plain = score()
     cleaned = score(**{"answer.min_size": 40})

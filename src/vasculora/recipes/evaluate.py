@@ -97,7 +97,8 @@ def evaluate_model(
     data = VesselDataset(select(catalog.records, split, part), phrase=phrase)
     name = HIDDEN if catalog.secret else str(config.data)
     if predictor is None:
-        found = _masks(config, data, name, part, report)
+        against = HIDDEN if catalog.secret else str(config.against)
+        found = _masks(config, data, name, part, report, against=against)
     else:
         found = _model(config, predictor, data, name, part, report)
     found.comparisons.extend(second_observer(data, rules=_rules(config), report=report))
@@ -110,7 +111,7 @@ def evaluate_model(
         card,
         pick_gallery(found.evaluation, data, found.ask, num=config.gallery),
         run=None if config.model is None else read_run_facts(Path(config.model)),
-        command=_told(command, config.data, catalog),
+        command=_told(command, config, catalog),
         data=summarise(
             {part: list(data.records)},
             None if predictor is None else predictor.processor.config,
@@ -174,8 +175,17 @@ def warn_if_deaf(evaluation: Evaluation, report: Report) -> None:
         )
 
 
-def _told(command: Sequence[str], path: Path, catalog: Catalog) -> str:
-    return hidden_command(command, path) if catalog.secret else shlex.join(command)
+def _told(command: Sequence[str], config: EvaluateConfig, catalog: Catalog) -> str:
+    if not catalog.secret:
+        return shlex.join(command)
+    # masks may lie beside the data, in a folder that is called by the patient as well
+    words = [
+        word.removesuffix(config.against) + HIDDEN
+        if config.against and (word == config.against or word.endswith(f"={config.against}"))
+        else word
+        for word in command
+    ]
+    return hidden_command(words, config.data)
 
 
 def _open(config: EvaluateConfig, model: str) -> Predictor:
@@ -208,6 +218,9 @@ def _model(
     )
     refuse_idle_views(config.answer.tta, _phrases(data))
     answerer = _asked(predictor, config.answer)
+    # before anything is scored: what is wrong with it should not be told after an hour
+    base = None if config.baseline is None else _open(config, config.baseline)
+    rival = None if base is None else _asked(base, config.answer)
     plain = config.answer == AnswerConfig()
     evaluation = full(answerer, forced_by=predictor if plain else None)
     threshold = predictor.processor.config.threshold
@@ -217,9 +230,8 @@ def _model(
         comparisons.append(
             compared(_without(config.answer), "plain", evaluation, other, threshold=threshold)
         )
-    if config.baseline is not None:
-        base = _open(config, config.baseline)
-        other = full(_asked(base, config.answer), title="Scoring the baseline")
+    if config.baseline is not None and base is not None and rival is not None:
+        other = full(rival, title="Scoring the baseline")
         comparisons.append(
             compared(
                 config.baseline,
@@ -267,9 +279,15 @@ def _without(answer: AnswerConfig) -> str:
 
 
 def _masks(
-    config: EvaluateConfig, data: VesselDataset, name: str, part: Part, report: Report
+    config: EvaluateConfig,
+    data: VesselDataset,
+    name: str,
+    part: Part,
+    report: Report,
+    *,
+    against: str,
 ) -> _Found:
-    """Return the scores of masks that lie in a folder."""
+    """Return the scores of masks that lie in a folder, which is told as `against`."""
     assert config.against is not None
     answers = find_answers(config.against, list(data.records))
 
@@ -281,7 +299,7 @@ def _masks(
     )
     about = About(
         model=None,
-        against=config.against,
+        against=against,
         data=name,
         split=part,
         threshold=None,

@@ -61,7 +61,11 @@ def test_an_evaluation_is_told_by_its_score_and_its_baseline(make_card):
         f"{score}: clearly above nano (0.612; difference +0.211 [+0.191, +0.231]; "
         "28 of 32 cases better)."
     )
-    assert remarks(card) == ["Wilcoxon's test over groups gives p = 0.001, effect size 0.90."]
+    assert remarks(card) == [
+        "Wilcoxon's test over groups gives p = 0.001, effect size 0.90.",
+        "Each at its own threshold: 0.45, and 0.5 for nano.",
+    ]
+    assert len(remarks(card | {"threshold": 0.5})) == 1
     card = make_card(
         comparisons=[against("baseline", "no clear difference", gain=-0.01, name="nano")]
     )

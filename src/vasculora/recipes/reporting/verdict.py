@@ -55,6 +55,11 @@ def remarks(evaluation: Mapping[str, Any]) -> list[str]:
         lines.append(f"Dice is {_against(baseline)}{_test(baseline)}.")
     elif baseline is not None and _test(baseline):
         lines.append(f"{_test(baseline).removeprefix('; ')}.")
+    if baseline is not None and baseline["threshold"] != threshold:
+        lines.append(
+            f"Each at its own threshold: {threshold:g}, and {baseline['threshold']:g} for "
+            f"{baseline['name']}."
+        )
     observer = comparison_of(evaluation, "observer")
     # masks that are the second observer's own need no second line
     if observer is not None and observer["mean"] != evaluation["mean"]:
