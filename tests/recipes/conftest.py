@@ -139,6 +139,7 @@ def make_card():
             "prompt_sensitivity": None,
             "truth_sensitivity": None,
             "is_deaf": False,
+            "num_trained_on": 0,
             "mean": score,
             "num_defined": dict.fromkeys(METRICS, num) | {"hd95": num - 1},
             "interval": {name: spread | {"mean": score[name]} for name in METRICS},

@@ -14,7 +14,8 @@ from vasculora.recipes.evaluate import MASK_METRICS, evaluate_model, warn_if_dea
 from vasculora.recipes.finetune import finetune
 
 KEYS = ["model", "against", "data", "split", "num_cases", "num_groups", "threshold", "options"]
-KEYS += ["seg_rate", "num_absent", "false_mask_rate", "prompt_sensitivity", "truth_sensitivity"]
+KEYS += ["num_trained_on", "seg_rate", "num_absent"]
+KEYS += ["false_mask_rate", "prompt_sensitivity", "truth_sensitivity"]
 KEYS += [
     "is_deaf",
     "mean",
@@ -62,7 +63,7 @@ def test_one_mask_for_every_phrase_is_warned_of(recorder):
 
 
 def test_without_a_split_all_is_scored_and_said(score, recorder, drawn_dir):
-    result = score(split="val")
+    result = score()
     assert list(result) == KEYS
     assert [list(case) for case in result["cases"]] == [CASE_KEYS] * 10
     assert list(result["mean"]) == list(METRICS)
@@ -115,11 +116,17 @@ def test_a_run_s_split_counts_for_its_own_data_only(
     for part in ("images", "masks"):
         (other / part).mkdir(parents=True)
         shutil.copy(drawn_dir / part / "0000.png", other / part / "elsewhere.png")
-    result = score(model=str(run), data=str(other), split="val")
+    with pytest.raises(ValueError, match=r"--split val, but the data has no split\.json"):
+        score(model=str(run), data=str(other), split="val")
+    result = score(model=str(run), data=str(other))
     assert (result["split"], result["num_cases"]) == ("all", 1)
     assert "The run was trained on other images, so its split does not count here." in (
         recorder.notes
     )
+    learnt = len(read_json(run / "split.json")["train"])
+    assert score(model=str(run), split="train")["num_trained_on"] == learnt
+    told = f"{learnt} of {learnt} images are called as images that {run} was trained on."
+    assert any(text.startswith(told) for text in recorder.warnings)
 
 
 def test_every_phrase_of_an_image_is_a_case(score, tmp_path, drawn_dir, recorder):
@@ -139,6 +146,14 @@ def test_the_threshold_can_be_another(score):
     assert low["threshold"] == 1e-6
     assert low["mean"]["sensitivity"] == pytest.approx(1.0)
     assert high["mean"]["sensitivity"] == 0.0
+
+
+def test_the_report_of_a_run_is_not_written_over(drawn_dir, tiny_base, recorder, tmp_path):
+    (tmp_path / "run" / "report").mkdir(parents=True)
+    (tmp_path / "run" / "config.yaml").touch()
+    config = EvaluateConfig(model=str(tiny_base), data=drawn_dir)
+    with pytest.raises(ValueError, match="holds the report that the run in"):
+        evaluate_model(config, tmp_path / "run" / "report", report=recorder)
 
 
 def test_nothing_is_written_into_the_data(drawn_dir, tiny_base, recorder):
@@ -197,7 +212,12 @@ def test_what_options_change_is_measured(score, recorder):
     assert other["paired"]["dice"]["difference"]["mean"] == pytest.approx(gain)
     assert cleaned["options"] == {"tta": "none", "min_size": 40, "hysteresis": None}
     assert cleaned["teacher_forced"] is None
-    assert any(note.startswith("Dice against without post-processing") for note in recorder.notes)
+    assert cleaned["at_half"] is None
+    assert {case["dice_at_half"] for case in cleaned["cases"]} == {None}
+    assert any(
+        note.startswith("Dice against the answers without post-processing: ")
+        for note in recorder.notes
+    )
 
 
 def test_the_trained_answer_stands_beside_the_free_one(score):

@@ -27,6 +27,7 @@ from vasculora.engine.evaluator import evaluate, given_answers, score_answers
 from vasculora.engine.scores import Evaluation
 from vasculora.metrics.panel import COUNT_METRICS, DEFAULT_RULES, METRICS, Rules
 from vasculora.model.predictor import Answerer, Predictor
+from vasculora.model.prompts import PromptConfig
 from vasculora.recipes.answering import build_answerer, refuse_idle_views
 from vasculora.recipes.config import AnswerConfig, DataConfig, EvaluateConfig
 from vasculora.recipes.predict import open_predictor
@@ -47,6 +48,7 @@ from vasculora.recipes.run_folder import (
     hidden_command,
     read_data,
     refuse_inside,
+    refuse_report_of_run,
 )
 
 MASK_METRICS = tuple(name for name, metric in METRICS.items() if not metric.needs_prob)
@@ -86,10 +88,10 @@ def evaluate_model(
         FileNotFoundError: If one of them is not there.
     """
     refuse_inside(config.data, out)
+    refuse_report_of_run(out)
     predictor = None if config.model is None else _open(config, config.model)
-    phrase = config.phrase or "blood vessel"
-    if predictor is not None:
-        phrase = predictor.processor.prompt.phrase
+    words = PromptConfig() if predictor is None else predictor.processor.prompt
+    phrase = words.phrase
     catalog = read_data(
         DataConfig(path=config.data, group_regex=config.group_regex), phrase=phrase, report=report
     )
@@ -101,7 +103,9 @@ def evaluate_model(
         found = _masks(config, data, name, part, report, against=against)
     else:
         found = _model(config, predictor, data, name, part, report)
-    found.comparisons.extend(second_observer(data, rules=_rules(config), report=report))
+    for row in second_observer(data, rules=_rules(config), report=report):
+        if row["mean"] != found.evaluation.mean():  # else it is what was scored itself
+            found.comparisons.append(row)
     card = scorecard(found.evaluation, found.about, found.comparisons)
     show_scorecard(card, report)
     warn_if_deaf(found.evaluation, report)
@@ -247,10 +251,27 @@ def _model(
         split=part,
         threshold=threshold,
         options=config.answer.model_dump(),
+        num_trained_on=_num_trained_on(config.model, data, report),
     )
+    _num_trained_on(config.baseline, data, report)
     return _Found(
         evaluation=evaluation, about=about, ask=mask_of(answerer), comparisons=comparisons
     )
+
+
+def _num_trained_on(model: str | None, data: VesselDataset, report: Report) -> int:
+    """Return how many cases are called as those that a run was trained on, and warn of them."""
+    path = None if model is None else Path(model) / SPLIT_NAME
+    if path is None or not path.is_file():
+        return 0
+    learnt = set(read_split(path).train)
+    num = sum(record.case_id in learnt for record in data.records)
+    if num:
+        report.warn(
+            f"{num} of {len(data)} images are called as images that {model} was trained on. If "
+            "they are the same ones, its score tells what it remembers, not what it can do."
+        )
+    return num
 
 
 def _rules(config: EvaluateConfig) -> Rules:
@@ -343,9 +364,14 @@ def _choose_part(config: EvaluateConfig, catalog: Catalog, report: Report) -> tu
     split = catalog.split
     if split is None and config.model is not None and config.split not in (None, "all"):
         split = _run_split(Path(config.model) / SPLIT_NAME, catalog, report)
+    if split is None and config.split not in (None, "all"):
+        raise ValueError(
+            f"{config.data}: --split {config.split}, but the data has no split.json, and no run is "
+            "given that was trained on it. Write a split.json beside the images, or leave --split "
+            "out to score all of them."
+        )
     if split is None:
-        if config.split != "all":
-            report.note("The data has no split.json, so all of it is scored.")
+        report.note("The data has no split.json, so all of it is scored.")
         return Split(train=(), val=()), "all"
     # Sets given out as train and test alone have no val.
     return split, config.split or ("val" if split.val else "test")

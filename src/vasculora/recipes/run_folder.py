@@ -128,6 +128,18 @@ def find_settings(out: Path) -> Path:
     return path
 
 
+def refuse_report_of_run(out: Path) -> None:
+    """Make sure that a run keeps the report it ended with.
+
+    Raises:
+        ValueError: If `out` is the report's folder of a run.
+    """
+    if out.name == REPORT_DIR and (out.parent / CONFIG_NAME).is_file():
+        raise ValueError(
+            f"{out} holds the report that the run in {out.parent} ended with. Choose another --out."
+        )
+
+
 def refuse_inside(data: Path, out: Path) -> None:
     """Make sure that nothing is written into the data.
 
@@ -273,6 +285,10 @@ def hidden_command(command: Sequence[str], path: Path) -> str:
 def _hidden(word: str, path: Path) -> str:
     """Return a word of a command without the path in it."""
     head, mark, tail = word.rpartition("=")
+    # the same folder may be named in another way than by --data
+    whole, folder = Path(os.path.realpath(tail)), Path(os.path.realpath(path))
+    if os.sep in tail and path.parts and whole.is_relative_to(folder):
+        return f"{head}{mark}{HIDDEN}"
     if Path(tail) == path or (path.parts and Path(tail).is_relative_to(path)):
         return f"{head}{mark}{HIDDEN}"
     return word.replace(str(path), HIDDEN) if len(path.parts) > 1 else word

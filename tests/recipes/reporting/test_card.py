@@ -71,6 +71,7 @@ def an_evaluation(**changes):
         "prompt_sensitivity": None,
         "truth_sensitivity": None,
         "is_deaf": False,
+        "num_trained_on": 0,
         "mean": means,
         "num_defined": dict.fromkeys(METRICS, 8),
         "interval": dict.fromkeys(METRICS) | {"dice": interval(0.714, 0.65, 0.77)},

@@ -37,6 +37,7 @@ class About:
         split: The part of it.
         threshold: Probability above which a pixel counts; None of masks.
         options: How answers were averaged and cleaned.
+        num_trained_on: Cases whose names are among those that the model was trained on.
     """
 
     model: str | None
@@ -45,6 +46,12 @@ class About:
     split: str
     threshold: float | None
     options: Mapping[str, Any]
+    num_trained_on: int = 0
+
+    @property
+    def is_cleaned(self) -> bool:
+        """Whether masks are more than probabilities above a threshold."""
+        return bool(self.options["min_size"]) or self.options["hysteresis"] is not None
 
 
 def scorecard(
@@ -71,6 +78,7 @@ def scorecard(
         "num_groups": len(groups),
         "threshold": about.threshold,
         "options": dict(about.options),
+        "num_trained_on": about.num_trained_on,
         "seg_rate": evaluation.seg_rate if asked else None,
         "num_absent": sum(case.absent for case in cases),
         "false_mask_rate": evaluation.false_mask_rate,
@@ -82,13 +90,14 @@ def scorecard(
             name: sum(value is not None for value in evaluation.values(name)) for name in mean
         },
         "interval": {name: _interval(evaluation, name) for name in mean},
-        "at_half": evaluation.mean_at_half(),
+        # cleaning up goes by the model's own threshold, so at others nothing compares with it
+        "at_half": None if about.is_cleaned else evaluation.mean_at_half(),
         "teacher_forced": _forced(evaluation),
-        "sweep": _sweep(evaluation) if about.split == "val" else None,
+        "sweep": _sweep(evaluation) if about.split == "val" and not about.is_cleaned else None,
         "reliability": None if total is None else total.to_dict(),
         "comparisons": [dict(row) for row in comparisons],
         "groups": [_group(group, evaluation) for group in groups],
-        "cases": [_row(case) for case in cases],
+        "cases": [_row(case, is_cleaned=about.is_cleaned) for case in cases],
     }
 
 
@@ -176,7 +185,7 @@ def show_scorecard(card: Mapping[str, Any], report: Report) -> None:
     )
     for other in others:
         if other["paired"] and "dice" in other["paired"]:
-            report.note(_difference(other))
+            report.note(_difference(other, card["threshold"]))
 
 
 def _headed(other: Mapping[str, Any], threshold: float | None) -> str:
@@ -193,14 +202,28 @@ def _line(key: str, card: Mapping[str, Any], means: Sequence[Mapping[str, Any]])
     )
 
 
-def _difference(other: Mapping[str, Any]) -> str:
+def _difference(other: Mapping[str, Any], threshold: float | None) -> str:
     found = other["paired"]["dice"]
     gap = found["difference"]
     p_value = "" if found["p_value"] is None else f", Wilcoxon p {found['p_value']:.2g}"
     return (
-        f"Dice against {other['name']}: {gap['mean']:+.4f} {span(gap, signed=True)}{p_value}; "
+        f"Dice{_where(other, threshold)} against {_called(other)}: {gap['mean']:+.4f} "
+        f"{span(gap, signed=True)}{p_value}; "
         f"{found['num_improved']} of {gap['num_cases']} cases improved: {found['verdict']}."
     )
+
+
+def _where(other: Mapping[str, Any], threshold: float | None) -> str:
+    """Return at which thresholds two are compared, where that is not plain from the table."""
+    if other["threshold"] == threshold:
+        return ""
+    if other["kind"] == "untouched":
+        return f", both at {HALF:g},"
+    return f" (at {threshold:g}, the other at {other['threshold']:g})"
+
+
+def _called(other: Mapping[str, Any]) -> str:
+    return f"the answers {other['name']}" if other["kind"] == "plain" else str(other["name"])
 
 
 def told(value: float | None) -> str:
@@ -248,14 +271,15 @@ def _group(group: str, evaluation: Evaluation) -> dict[str, Any]:
     return {"group": group, "num_cases": len(members.cases), "mean": members.mean()}
 
 
-def _row(case: CaseScore) -> dict[str, Any]:
+def _row(case: CaseScore, *, is_cleaned: bool) -> dict[str, Any]:
+    at_half = None if is_cleaned else case.at_half
     return {
         "case_id": case.case_id,
         "group": case.group,
         "seg_found": case.seg_found,
         "absent": case.absent,
         **case.scores,
-        "dice_at_half": None if case.at_half is None else case.at_half["dice"],
+        "dice_at_half": None if at_half is None else at_half["dice"],
         "dice_teacher_forced": None if case.forced is None else case.forced["dice"],
     }
 

@@ -91,15 +91,11 @@ def limits(evaluation: Mapping[str, Any]) -> list[str]:
     """Return what these figures do not say."""
     lines = ["A research tool, no medical device: nothing here is fit to diagnose or treat by."]
     learnt = evaluation["model"] is not None
-    if learnt and evaluation["split"] == "val":
+    swept = evaluation["sweep"]
+    if learnt and swept is not None and swept["best"] == evaluation["threshold"]:
         lines.append(
             "Threshold and best epoch were chosen on these very cases, so the scores flatter. A "
             "test split that nobody has looked at gives the honest figure."
-        )
-    if learnt and evaluation["split"] in ("train", "all"):
-        lines.append(
-            "Cases the model was trained on may be among these: such scores say what it "
-            "remembers, not what it can do."
         )
     lines += [
         "Intervals are 95 %, by drawing whole groups again and again. They tell how far the "
@@ -203,6 +199,12 @@ def _warnings(
     evaluation: Mapping[str, Any], audit: Mapping[str, Any] | None
 ) -> Iterator[str | None]:
     yield _deaf(evaluation)
+    if evaluation["num_trained_on"]:
+        yield (
+            f"{evaluation['num_trained_on']} of {counted(evaluation['num_cases'], 'case')} are "
+            "called as cases the model was trained on. If they are the same ones, the score tells "
+            "what it remembers, not what it can do."
+        )
     if evaluation["seg_rate"] is not None and evaluation["seg_rate"] < 1:
         yield (
             f"{1 - evaluation['seg_rate']:.1%} of the answers have no [SEG], and so an empty "
