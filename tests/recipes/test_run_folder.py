@@ -16,6 +16,7 @@ from vasculora.recipes.run_folder import write_settings
         ("DOE", "./DOE/"),
         ("DOE", "--data=DOE"),
         ("DOE", "DOE/settings.yaml"),
+        ("DOE", f"--config={Path('DOE').absolute() / 'settings.yaml'}"),
         ("/cd/DOE", "/cd/DOE/../run"),
         ("/cd/DOE", "data.path=/cd/DOE"),
     ],

@@ -7,6 +7,7 @@ whole image is small; the bins say where it sits.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -54,7 +55,7 @@ class Reliability:
     def to_dict(self) -> dict[str, object]:
         """Return what `evaluation.json` holds; means are None in a bin without pixels."""
         edges = _edges(len(self.counts))
-        rows = zip(edges, edges[1:], self.counts, self.confidence, self.truth, strict=False)
+        rows = zip(pairwise(edges), self.counts, self.confidence, self.truth, strict=True)
         return {
             "bins": [
                 {
@@ -64,7 +65,7 @@ class Reliability:
                     "confidence": confidence / count if count else None,
                     "frequency": truth / count if count else None,
                 }
-                for low, high, count, confidence, truth in rows
+                for (low, high), count, confidence, truth in rows
             ],
             "ece": self.ece,
         }

@@ -22,7 +22,7 @@ from vasculora.core.types import Sample
 from vasculora.data.answers import find_answers, read_answer
 from vasculora.data.dataset import VesselDataset
 from vasculora.data.sources import Catalog
-from vasculora.data.splits import Part, Split, read_split, select
+from vasculora.data.splits import Part, read_split, select
 from vasculora.engine.evaluator import evaluate, given_answers, score_answers
 from vasculora.engine.scores import Evaluation
 from vasculora.metrics.panel import COUNT_METRICS, DEFAULT_RULES, METRICS, Rules
@@ -50,6 +50,7 @@ from vasculora.recipes.run_folder import (
     refuse_inside,
     refuse_report_of_run,
 )
+from vasculora.recipes.split import choose_part
 
 MASK_METRICS = tuple(name for name, metric in METRICS.items() if not metric.needs_prob)
 """What can be said of masks without probabilities."""
@@ -95,7 +96,7 @@ def evaluate_model(
     catalog = read_data(
         DataConfig(path=config.data, group_regex=config.group_regex), phrase=phrase, report=report
     )
-    split, part = _choose_part(config, catalog, report)
+    split, part = choose_part(config, catalog, report)
     data = VesselDataset(select(catalog.records, split, part), phrase=phrase)
     name = HIDDEN if catalog.secret else str(config.data)
     if predictor is None:
@@ -203,6 +204,16 @@ def _open(config: EvaluateConfig, model: str) -> Predictor:
     )
 
 
+def _open_beside(predictor: Predictor, config: EvaluateConfig, model: str) -> Predictor:
+    """Return another model, which waits in memory: a GPU may not hold two at once."""
+    device = predictor.model.device
+    predictor.model.to("cpu")
+    other = _open(config, model)
+    other.model.to("cpu")
+    predictor.model.to(device)
+    return other
+
+
 def _model(
     config: EvaluateConfig,
     predictor: Predictor,
@@ -222,8 +233,10 @@ def _model(
     )
     refuse_idle_views(config.answer.tta, _phrases(data))
     answerer = _asked(predictor, config.answer)
+    num_trained_on = _num_trained_on(config.model, data, report)
+    _num_trained_on(config.baseline, data, report)
     # before anything is scored: what is wrong with it should not be told after an hour
-    base = None if config.baseline is None else _open(config, config.baseline)
+    base = None if config.baseline is None else _open_beside(predictor, config, config.baseline)
     rival = None if base is None else _asked(base, config.answer)
     plain = config.answer == AnswerConfig()
     evaluation = full(answerer, forced_by=predictor if plain else None)
@@ -235,7 +248,12 @@ def _model(
             compared(_without(config.answer), "plain", evaluation, other, threshold=threshold)
         )
     if config.baseline is not None and base is not None and rival is not None:
+        device = predictor.model.device
+        predictor.model.to("cpu")
+        base.model.to(device)
         other = full(rival, title="Scoring the baseline")
+        base.model.to("cpu")
+        predictor.model.to(device)
         comparisons.append(
             compared(
                 config.baseline,
@@ -251,9 +269,8 @@ def _model(
         split=part,
         threshold=threshold,
         options=config.answer.model_dump(),
-        num_trained_on=_num_trained_on(config.model, data, report),
+        num_trained_on=num_trained_on,
     )
-    _num_trained_on(config.baseline, data, report)
     return _Found(
         evaluation=evaluation, about=about, ask=mask_of(answerer), comparisons=comparisons
     )
@@ -354,37 +371,3 @@ def _score_given(
             rules=rules,
             on_case=lambda _: bar.advance(),
         )
-
-
-def _choose_part(config: EvaluateConfig, catalog: Catalog, report: Report) -> tuple[Split, Part]:
-    """Return the split to go by and the part to score.
-
-    The data's own split counts first, then the one the run was trained with.
-    """
-    split = catalog.split
-    if split is None and config.model is not None and config.split not in (None, "all"):
-        split = _run_split(Path(config.model) / SPLIT_NAME, catalog, report)
-    if split is None and config.split not in (None, "all"):
-        raise ValueError(
-            f"{config.data}: --split {config.split}, but the data has no split.json, and no run is "
-            "given that was trained on it. Write a split.json beside the images, or leave --split "
-            "out to score all of them."
-        )
-    if split is None:
-        report.note("The data has no split.json, so all of it is scored.")
-        return Split(train=(), val=()), "all"
-    # Sets given out as train and test alone have no val.
-    return split, config.split or ("val" if split.val else "test")
-
-
-def _run_split(path: Path, catalog: Catalog, report: Report) -> Split | None:
-    """Return the split a run was trained with, if it is one of this very data."""
-    if not path.is_file():
-        return None
-    split = read_split(path)
-    named = {case_id for case_ids in split.to_dict().values() for case_id in case_ids}
-    if not named & {record.case_id for record in catalog.records}:
-        report.note("The run was trained on other images, so its split does not count here.")
-        return None
-    report.note(f"Split: the one the run was trained with ({path}).")
-    return split

@@ -8,6 +8,7 @@ has asked for it and is only told.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 from vasculora.core.report import Report
@@ -15,14 +16,17 @@ from vasculora.core.types import Record, Sample
 from vasculora.data.leaks import Fingerprint, Pair, find_near_duplicates, fingerprint
 from vasculora.data.sources import Catalog
 from vasculora.data.splits import (
+    Part,
     Split,
     fold_by_group,
     leaking_groups,
     read_fold,
+    read_split,
     split_by_group,
     split_sorted,
 )
-from vasculora.recipes.config import DataConfig
+from vasculora.recipes.config import DataConfig, EvaluateConfig
+from vasculora.recipes.run_folder import SPLIT_NAME
 
 _MAX_PAIRS = 10
 _MAX_LINES = 30
@@ -192,3 +196,37 @@ def _joined(records: Sequence[Record], pairs: Sequence[Pair]) -> list[tuple[str,
         above[head(own[pair.b])] = head(own[pair.a])
     tied = {head(own[pair.a]) for pair in pairs}
     return [(i, head(group)) for i, group in own.items() if head(group) in tied]
+
+
+def choose_part(config: EvaluateConfig, catalog: Catalog, report: Report) -> tuple[Split, Part]:
+    """Return the split to go by and the part to score.
+
+    The data's own split counts first, then the one the run was trained with.
+    """
+    split = catalog.split
+    if split is None and config.model is not None and config.split not in (None, "all"):
+        split = _run_split(Path(config.model) / SPLIT_NAME, catalog, report)
+    if split is None and config.split not in (None, "all"):
+        raise ValueError(
+            f"{config.data}: --split {config.split}, but the data has no split.json, and no run is "
+            "given that was trained on it. Write a split.json beside the images, or leave --split "
+            "out to score all of them."
+        )
+    if split is None:
+        report.note("The data has no split.json, so all of it is scored.")
+        return Split(train=(), val=()), "all"
+    # Sets given out as train and test alone have no val.
+    return split, config.split or ("val" if split.val else "test")
+
+
+def _run_split(path: Path, catalog: Catalog, report: Report) -> Split | None:
+    """Return the split a run was trained with, if it is one of this very data."""
+    if not path.is_file():
+        return None
+    split = read_split(path)
+    named = {case_id for case_ids in split.to_dict().values() for case_id in case_ids}
+    if not named & {record.case_id for record in catalog.records}:
+        report.note("The run was trained on other images, so its split does not count here.")
+        return None
+    report.note(f"Split: the one the run was trained with ({path}).")
+    return split
