@@ -12,6 +12,7 @@ ASSETS = Path(vasculora.__file__).parent / "assets"
 CONFIGS = Path(__file__).parents[2] / "configs"
 BUILDERS = {
     "presets/seed.yaml": FinetuneConfig,
+    "presets/grounding_lora.yaml": FinetuneConfig,
     "presets/light.yaml": FinetuneConfig,
     "presets/official.yaml": FinetuneConfig,
     "nano/finetune.yaml": FinetuneConfig,
@@ -108,7 +109,7 @@ def test_settings_survive_being_written(tiny_settings, tmp_path):
 
 
 def test_an_unknown_preset_names_the_known_ones(tiny_settings):
-    with pytest.raises(ValueError, match=r"unknown preset 'heavy'. Known: light, official, seed"):
+    with pytest.raises(ValueError, match=r"unknown preset 'heavy'. Known: grounding_lora, light, official, seed"):
         tiny_settings(preset="heavy")
 
 

@@ -226,7 +226,7 @@ def test_a_run_can_be_trained_further(run, tmp_path, tiny_settings, recorder, tr
     assert memory["base"] == str(out.resolve())
 
 
-@pytest.mark.parametrize("preset", ["seed", "light"])
+@pytest.mark.parametrize("preset", ["seed", "light", "grounding_lora"])
 def test_presets_run(preset, tmp_path, tiny_settings, recorder, train):
     config = tiny_settings(preset=preset, trainer__epochs=1)
     train(config, tmp_path / "run", report=recorder)

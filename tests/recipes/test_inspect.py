@@ -110,7 +110,8 @@ def test_the_presets_of_the_real_8b(found):
         "memory_lora": 688_128,
     }
     assert seed.trainable["memory_lora"] == 0
-    assert [p.name for p in found.presets] == list(preset_names()) == ["light", "official", "seed"]
+    assert [p.name for p in found.presets] == list(preset_names())
+    assert preset_names() == ("grounding_lora", "light", "official", "seed")
     assert preset(found, "official").attached["seg_token"] == 2 * 3584
     assert preset(found, "official").attached["connector"] == block(found, "connector").parameters
     assert preset(found, "light").attached["projector"] == block(found, "projector").parameters
