@@ -137,7 +137,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--base", default="nano", help="nano, or a base's folder")
     parser.add_argument("--override", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--augment", choices=("none", "light", "strong"), default="light")
-    parser.add_argument("--unet-lr", type=float, default=1e-3)
+    parser.add_argument("--unet-lr", type=float, default=3e-3)
     parser.add_argument("--unet-batch", type=int, default=4)
     parser.add_argument(
         "--unet-side", type=int, help="long side it is shown; 0 for the image's own"
