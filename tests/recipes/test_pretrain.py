@@ -2,11 +2,12 @@ import pytest
 from tests.conftest import TINY
 
 from vasculora.core.io import read_json
+from vasculora.data.synthetic.styles import STYLES
 from vasculora.model.predictor import Predictor
 from vasculora.model.pretrained import open_model
 from vasculora.recipes.pretrain import PretrainConfig, pretrain
 
-SCORES = {"cine", "fundus", "mixed", "octa", "tubes", "xray", "shapes", "prompt_sensitivity"}
+SCORES = {*STYLES, "shapes", "prompt_sensitivity"}
 MINUTE = PretrainConfig(
     architecture=TINY,
     steps=4,

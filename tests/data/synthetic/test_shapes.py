@@ -5,7 +5,13 @@ from itertools import combinations
 import numpy as np
 
 from vasculora.core.types import Sample
-from vasculora.data.synthetic.shapes import COLOURS, FORMS, SHAPE_PHRASES, draw_shapes
+from vasculora.data.synthetic.shapes import (
+    COLOURS,
+    FORMS,
+    SHAPE_PHRASES,
+    draw_named_shapes,
+    draw_shapes,
+)
 
 
 def _case(seed: int, size: int = 96) -> Sample:
@@ -65,3 +71,30 @@ def test_left_is_left_of_right() -> None:
             assert left < right
             checked += 1
     assert checked > 5
+
+
+def test_most_images_need_both_words() -> None:
+    shared = 0
+    for seed in range(60):
+        exact = [key for key in map(str.split, _named(seed)) if key[0] in COLOURS]
+        kinds = [(one, two) for one, two in exact if two in FORMS]
+        shared += any(a[0] == b[0] or a[1] == b[1] for a, b in combinations(kinds, 2))
+    assert shared > 35
+
+
+def test_sides_and_sizes_are_beyond_doubt() -> None:
+    checked = 0
+    for seed in range(60):
+        named = _named(seed)
+        if "left shape" in named:
+            left, right = named["left shape"], named["right shape"]
+            assert np.array_equal(left | right, named["shape"])
+            assert np.nonzero(left)[1].mean() < 48 < np.nonzero(right)[1].mean()
+            checked += 1
+        assert ("large shape" in named) == ("small shape" in named)
+        assert ("left shape" in named) == ("right shape" in named)
+    assert checked > 20
+
+
+def _named(seed: int) -> dict[str, np.ndarray]:
+    return draw_named_shapes(np.random.default_rng(seed), 96)[1]

@@ -49,7 +49,7 @@ def test_phrases_and_masks_fit_the_image_and_each_other(style: str) -> None:
         assert not np.any(named["dark vessel"] & named["bright vessel"])
 
 
-@pytest.mark.parametrize("style", ["cine", "xray", "fundus"])
+@pytest.mark.parametrize("style", ["cine", "xray", "fundus", "fundus_wide"])
 def test_dark_styles_have_no_bright_vessel_and_darker_vessels(style: str) -> None:
     sample = _case(style, 1, 256)
     named = _named(sample)
@@ -100,7 +100,8 @@ def test_the_demo_style_is_kept_out_of_pretraining() -> None:
 
 
 def test_an_unknown_style_names_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"'mri'.*cine, fundus, mixed, octa, tubes, xray"):
+    known = "cine, fundus, fundus_wide, mixed, octa, octa_wide, sides, tubes, xray"
+    with pytest.raises(ValueError, match=rf"'mri'.*{known}"):
         _case("mri")
 
 
@@ -121,3 +122,39 @@ def _structure(style: str) -> float:
 
 def test_xray_has_a_busier_ground_than_cine() -> None:
     assert _structure("xray") > 1.5 * _structure("cine")
+
+
+@pytest.mark.parametrize(
+    ("style", "num_vessel_pixels", "mean"),
+    [("xray", 1417, 92.0516), ("fundus", 1029, 87.6907), ("octa", 1171, 56.0324)],
+)
+def test_what_users_have_drawn_stays_as_it_was(
+    style: str, num_vessel_pixels: int, mean: float
+) -> None:
+    sample = _case(style)
+    assert sample.masks[0].sum() == num_vessel_pixels
+    assert sample.image.mean() == pytest.approx(mean, abs=0.01)
+    assert ("catheter" in sample.phrases) == (style == "xray")
+
+
+def test_thick_is_at_least_twice_as_wide_as_thin() -> None:
+    for style in ("tubes", "sides"):
+        for seed in range(8):
+            named = _named(_case(style, seed, 256))
+            thick, thin = (named.get(f"{word} vessel") for word in ("thick", "thin"))
+            if thick is None or thin is None or not thick.any() or not thin.any():
+                continue
+            assert not np.any(thick & thin)
+            assert _width(thick) >= 2.0 * _width(thin)
+
+
+def _width(mask: np.ndarray) -> float:
+    return float(np.median(ndimage.distance_transform_edt(mask)[skeletonize(mask)]))
+
+
+def test_left_and_right_vessels_have_a_gap_between_them() -> None:
+    for seed in range(12):
+        named = _named(_case("sides", seed))
+        left, right = named["left vessel"], named["right vessel"]
+        assert np.nonzero(left)[1].max() + 2 < np.nonzero(right)[1].min()
+        assert np.array_equal(left | right, named["blood vessel"])

@@ -8,8 +8,10 @@ from torch.utils.data import Dataset
 
 from vasculora.core.types import Sample
 from vasculora.data.dataset import draw_lot
+from vasculora.data.synthetic.choice import choose, reword
+from vasculora.data.synthetic.phrases import SYNONYMS
 from vasculora.data.synthetic.shapes import draw_shapes
-from vasculora.data.synthetic.styles import PRETRAINING_STYLES, draw_case
+from vasculora.data.synthetic.styles import PRETRAINING_SHARES, PRETRAINING_STYLES, draw_case
 
 
 class DrawnDataset(Dataset[Sample]):
@@ -58,18 +60,10 @@ class DrawnDataset(Dataset[Sample]):
     def _draw(self, index: int, rng: np.random.Generator) -> Sample:
         case_id = f"{self._epoch:04d}-{index:05d}"
         if rng.random() < self._shapes_share:
-            return self._thin(draw_shapes(size=self._size, rng=rng, case_id=case_id), rng)
-        style = PRETRAINING_STYLES[rng.integers(len(PRETRAINING_STYLES))]
+            shapes = draw_shapes(size=self._size, rng=rng, case_id=case_id)
+            return choose(shapes, rng, most=self._max_phrases)
+        style = str(rng.choice(PRETRAINING_STYLES, p=list(PRETRAINING_SHARES.values())))
         sample = draw_case(style, size=self._size, rng=rng, case_id=case_id)
-        return self._thin(sample if self._transform is None else self._transform(sample, rng), rng)
-
-    def _thin(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        """Return the sample with a few of its phrases, in random order."""
-        kept = rng.permutation(len(sample.phrases))[: self._max_phrases]
-        return Sample(
-            case_id=sample.case_id,
-            group=sample.group,
-            image=sample.image,
-            masks=sample.masks[kept],
-            phrases=tuple(sample.phrases[i] for i in kept),
-        )
+        sample = choose(sample, rng, most=self._max_phrases)
+        sample = reword(sample, rng, SYNONYMS[style])
+        return sample if self._transform is None else self._transform(sample, rng)

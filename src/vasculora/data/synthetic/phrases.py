@@ -1,5 +1,7 @@
 """The phrases of a drawn vessel image, and which mask each of them means."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from jaxtyping import Bool, UInt8
 
@@ -30,6 +32,17 @@ def bright_only(vessels: Mask) -> dict[str, Mask]:
 
 BLOOD_VESSEL = "blood vessel"
 
+_ANY_VESSEL = ("vessel", "vessels", "blood vessels", "vessel tree")
+SYNONYMS: Mapping[str, tuple[str, ...]] = {
+    "cine": (*_ANY_VESSEL, "artery", "coronary artery"),
+    "fundus_wide": (*_ANY_VESSEL, "retinal vessel"),
+    "mixed": _ANY_VESSEL,
+    "octa_wide": (*_ANY_VESSEL, "retinal vessel"),
+    "sides": _ANY_VESSEL,
+    "tubes": _ANY_VESSEL,
+}
+"""Other words for "blood vessel" by style, each true of what the style shows."""
+
 VESSEL_PHRASES = (
     BLOOD_VESSEL,
     "dark vessel",
@@ -38,4 +51,10 @@ VESSEL_PHRASES = (
     "catheter",
     "thick vessel",
     "thin vessel",
+    "left vessel",
+    "right vessel",
+    *_ANY_VESSEL,
+    "artery",
+    "coronary artery",
+    "retinal vessel",
 )

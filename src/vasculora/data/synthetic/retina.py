@@ -17,13 +17,13 @@ def draw_fundus(rng: np.random.Generator, size: int) -> Drawing:
     """Draw the back of the eye: dark vessels from the optic disc, in bows around the macula."""
     side = float(rng.choice([-1.0, 1.0]))
     disc = (side * rng.uniform(0.05, 0.6), rng.uniform(-0.15, 0.15))
-    vessels = render(_arcades(rng, size, side, disc), size)
+    vessels = render(arcades(rng, size, side, disc), size)
     x, y = backdrop.grid(size)
     field = np.asarray(x**2 + y**2 < rng.uniform(0.85, 1.05) ** 2)
     return _photograph(rng, vessels, field, side, disc), phrases.dark_only(vessels.mask & field)
 
 
-def _arcades(
+def arcades(
     rng: np.random.Generator, size: int, side: float, disc: tuple[float, float]
 ) -> list[Stroke]:
     """Return an artery and a vein for each quarter; those of the macula's side bow around it."""
@@ -85,7 +85,7 @@ def _photograph(
 
 def draw_octa(rng: np.random.Generator, size: int) -> Drawing:
     """Draw bright vessels that come in from the border, over capillaries around a dark centre."""
-    vessels = render(_plexus(rng, size), size)
+    vessels = render(plexus(rng, size), size)
     scale = size / 256
     x, y = backdrop.grid(size)
     waves = rng.standard_normal((size, size), dtype=np.float32)
@@ -105,7 +105,7 @@ def draw_octa(rng: np.random.Generator, size: int) -> Drawing:
     return backdrop.to_rgb(grey), phrases.bright_only(vessels.mask)
 
 
-def _plexus(rng: np.random.Generator, size: int) -> list[Stroke]:
+def plexus(rng: np.random.Generator, size: int) -> list[Stroke]:
     """Return trees with roots all around the border that run past the centre."""
     strokes: list[Stroke] = []
     turn = rng.uniform(0.0, 2.0 * np.pi)

@@ -2,7 +2,8 @@
 
 The same image carries several phrases with different masks, because a model that is only ever asked
 for one thing learns to ignore the sentence. `xray` is not among the styles the bundled base is
-trained on: it is what the demo fine-tunes on.
+trained on: it is what the demo fine-tunes on. `fundus` and `octa` are what users have drawn and
+stay as they are; the base is trained on `fundus_wide` and `octa_wide`, which vary far more.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,8 +15,9 @@ from vasculora.core.types import Sample
 from vasculora.data.synthetic.angiogram import draw_cine, draw_xray
 from vasculora.data.synthetic.phrases import VESSEL_PHRASES, Drawing
 from vasculora.data.synthetic.retina import draw_fundus, draw_octa
+from vasculora.data.synthetic.retina_wide import draw_fundus_wide, draw_octa_wide
 from vasculora.data.synthetic.shapes import SHAPE_PHRASES
-from vasculora.data.synthetic.tubes import draw_mixed, draw_tubes
+from vasculora.data.synthetic.tubes import draw_mixed, draw_sides, draw_tubes
 
 
 def draw_case(style: str, *, size: int, rng: np.random.Generator, case_id: str) -> Sample:
@@ -47,15 +49,27 @@ def all_phrases() -> tuple[str, ...]:
     return VESSEL_PHRASES + SHAPE_PHRASES
 
 
-PRETRAINING_STYLES = ("cine", "fundus", "octa", "tubes", "mixed")
+PRETRAINING_SHARES: Mapping[str, float] = {
+    "cine": 0.3,
+    "fundus_wide": 0.16,
+    "octa_wide": 0.16,
+    "tubes": 0.14,
+    "mixed": 0.1,
+    "sides": 0.14,
+}
+"""Shares of the vessel images the bundled base is trained on."""
+PRETRAINING_STYLES = tuple(PRETRAINING_SHARES)
 SynthStyle = Literal["xray", "fundus", "octa"]
 """What a user may have drawn; `xray` is kept from pretraining."""
 
 STYLES: Mapping[str, Callable[[np.random.Generator, int], Drawing]] = {
     "cine": draw_cine,
     "fundus": draw_fundus,
+    "fundus_wide": draw_fundus_wide,
     "mixed": draw_mixed,
     "octa": draw_octa,
+    "octa_wide": draw_octa_wide,
+    "sides": draw_sides,
     "tubes": draw_tubes,
     "xray": draw_xray,
 }
