@@ -51,7 +51,7 @@ BAD = {
     "finetune --model {base} --data {data} --out {data}/run": "lies inside the data folder",
     "finetune --out {out} --resume": "no run to resume (no config.yaml). Check --out.",
     f"{FINETUNE} --gpu 3": "--gpu 3 was asked for, but PyTorch",
-    f"{FINETUNE} --preset heavy": "unknown preset 'heavy'. Known: grounding_lora, light, official, seed.",
+    f"{FINETUNE} --preset heavy": "unknown preset 'heavy'. Known: grounding_lora, light, official,",
     f"{FINETUNE} --trainable sam": "unknown trainable group sam. Known: mllm_lora,",
     f"{FINETUNE} --split-by date": "data.split_by: expected 'group' or 'sorted', got 'date'",
     f"{FINETUNE} --fold 2-5": "data.fold: expected FOLD/FOLDS, as in 2/5, got '2-5'.",

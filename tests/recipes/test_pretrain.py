@@ -2,12 +2,13 @@ import pytest
 from tests.conftest import TINY
 
 from vasculora.core.io import read_json
+from vasculora.data.synthetic.probes import PROBES
 from vasculora.data.synthetic.styles import STYLES
 from vasculora.model.predictor import Predictor
 from vasculora.model.pretrained import open_model
 from vasculora.recipes.pretrain import PretrainConfig, pretrain
 
-SCORES = {*STYLES, "shapes", "prompt_sensitivity"}
+SCORES = {*STYLES, *PROBES, "prompt_sensitivity"}
 MINUTE = PretrainConfig(
     architecture=TINY,
     steps=4,

@@ -19,7 +19,7 @@ from vasculora.core.report import Report
 from vasculora.core.runtime import build_accelerator, pick_device, set_seed
 from vasculora.core.types import LossTerms, Sample
 from vasculora.data.synthetic.drawn import DrawnDataset
-from vasculora.data.synthetic.shapes import draw_shapes
+from vasculora.data.synthetic.probes import PROBES, draw_probe
 from vasculora.data.synthetic.styles import STYLES, all_phrases, draw_case
 from vasculora.data.transforms import build_augment
 from vasculora.engine.evaluator import evaluate
@@ -166,8 +166,9 @@ def score_base(base: Path, *, num_cases: int, report: Report) -> dict[str, float
         report: Where progress goes.
 
     Returns:
-        Mean Dice of "blood vessel" for every style and of all phrases on shapes, and
-        `prompt_sensitivity`: how far masks move from phrase to phrase on one image, in [0, 1].
+        Mean Dice of "blood vessel" for every style and of all phrases of every probe (shapes, left
+        and right, ...), and `prompt_sensitivity`: how far masks move from phrase to phrase on one
+        image, in [0, 1].
     """
     opened = open_model(base)
     predictor = Predictor.of(opened)
@@ -176,11 +177,10 @@ def score_base(base: Path, *, num_cases: int, report: Report) -> dict[str, float
     for style in STYLES:
         cases = [_only_vessels(_drawn(style, index, size)) for index in range(num_cases)]
         scores[style] = evaluate(predictor, cases, batch_size=8).mean_counted()["dice"]
-    shapes = [
-        draw_shapes(size=size, rng=np.random.default_rng([_HELD_OUT_SEED, i]), case_id=f"{i}")
-        for i in range(num_cases)
-    ]
-    scores["shapes"] = evaluate(predictor, shapes, batch_size=8).mean_counted()["dice"]
+    for name in PROBES:
+        drawings = (np.random.default_rng([_HELD_OUT_SEED, i]) for i in range(num_cases))
+        cases = [draw_probe(name, rng, size) for rng in drawings]
+        scores[name] = evaluate(predictor, cases, batch_size=8).mean_counted()["dice"]
     moved = [_sensitivity(predictor, _drawn("mixed", i, size)) for i in range(num_cases)]
     scores["prompt_sensitivity"] = float(np.mean(moved))
     rows = [(name, f"{score:.3f}") for name, score in scores.items()]
@@ -244,8 +244,9 @@ Made by `vasculora pretrain` from random weights: {steps} steps, {images} drawn 
 weight went into it. It is there to be fine-tuned, to try the program and to test it; it is no
 medical device.
 
-Mean Dice of "blood vessel" on {num_scored} drawings a style that training never saw (`xray`: a
-style it never saw; `shapes`: all phrases), at threshold 0.5, from the model's own answers.
+Mean Dice of "blood vessel" on {num_scored} drawings a style that training never saw (`xray`,
+`fundus` and `octa` are styles it never saw), at threshold 0.5, from the model's own answers; of
+`shapes` and the pairs of words, mean Dice over all phrases that set things in one picture apart.
 `prompt_sensitivity` is how far masks move from phrase to phrase on one image (0: the sentence is
 ignored; 1: no overlap).
 

@@ -1,8 +1,8 @@
-"""Drawn coronary angiograms: `cine`, plain, for the base, and `xray` with the whole chest.
+"""The demo's drawn coronary angiograms: `xray`, a hand of its own.
 
-`xray` is kept out of the base's training: it has what `cine` lacks, ribs, spine, diaphragm, strong
-quantum noise, slanted shutters, and soft curved shadows and streaks that are not vessels. Vessels
-are 2 to 6 pixels wide at 256 pixels and fade towards the periphery, as contrast does.
+It is kept out of the base's training, which has angiograms of another hand (`cine`): other trees,
+other chests, another detector, though both know ribs, spine, diaphragm and catheter. Vessels are
+2 to 6 pixels wide at 256 pixels and fade towards the periphery, as contrast does.
 """
 
 import numpy as np
@@ -46,38 +46,6 @@ def draw_xray(rng: np.random.Generator, size: int) -> Drawing:
         **phrases.dark_only(mask),
         "catheter": catheter.mask & field & ~mask,
     }
-
-
-def draw_cine(rng: np.random.Generator, size: int) -> Drawing:
-    """Draw dark vessels on a smooth grey ground."""
-    scale = size / 256
-    root = (rng.uniform(0.05, 0.95) * size, rng.uniform(0.03, 0.4) * size)
-    strokes = list(_coronary(rng, size, root, fade=rng.uniform(0.0, 0.6)))
-    vessels = render(strokes, size)
-    ground = rng.uniform(0.1, 0.3) * backdrop.clouds(rng, size, int(rng.integers(2, 6)))
-    ground = ground + rng.uniform(0.0, 0.3) * backdrop.ramp(rng, size)
-    ground += rng.uniform(0.05, 0.15) / scale * vessels.depth
-    has_catheter = rng.random() < 0.4
-    catheter = render(_catheter(rng, size, root) if has_catheter else (), size)
-    ground += rng.uniform(0.06, 0.15) / scale * catheter.depth
-    low = rng.uniform(10.0, 90.0)
-    grey = backdrop.expose(
-        rng,
-        ground,
-        blur=rng.uniform(0.0, 1.2) * scale,
-        noise=rng.uniform(0.0, 0.05),
-        grain=rng.choice([0.0, 0.6]) * scale,
-        grey=(low, low + rng.uniform(60.0, 150.0)),
-    )
-    field = (
-        backdrop.collimator(rng, size) if rng.random() < 0.5 else np.ones((size, size), dtype=bool)
-    )
-    grey[~field] = rng.uniform(0.0, 20.0)
-    mask = vessels.mask & field
-    by_phrase = phrases.dark_only(mask)
-    if has_catheter:
-        by_phrase["catheter"] = catheter.mask & field & ~mask
-    return backdrop.to_rgb(grey), by_phrase
 
 
 def _coronary(

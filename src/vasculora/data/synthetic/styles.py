@@ -12,7 +12,8 @@ from typing import Literal
 import numpy as np
 
 from vasculora.core.types import Sample
-from vasculora.data.synthetic.angiogram import draw_cine, draw_xray
+from vasculora.data.synthetic.angiogram import draw_xray
+from vasculora.data.synthetic.cine import draw_cine
 from vasculora.data.synthetic.phrases import VESSEL_PHRASES, Drawing
 from vasculora.data.synthetic.retina import draw_fundus, draw_octa
 from vasculora.data.synthetic.retina_wide import draw_fundus_wide, draw_octa_wide
