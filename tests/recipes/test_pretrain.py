@@ -11,6 +11,7 @@ from vasculora.recipes.pretrain import PretrainConfig, pretrain
 SCORES = {*STYLES, *PROBES, "prompt_sensitivity"}
 MINUTE = PretrainConfig(
     architecture=TINY,
+    word_steps=3,
     steps=4,
     report_every=2,
     batch_size=2,
@@ -51,8 +52,16 @@ def test_the_card_tells_its_scores(base):
     assert "4 steps, 8 drawn images" in card
     assert "  sam_size: 64" in card
     steps = [line.split(" -")[0] for line in report.lines]
-    assert steps == ["Step 2/4", "Step 4/4"]
+    assert steps == ["Words", "Step 2/4", "Step 4/4"]
     assert report.counts["Pretraining"] == (8, 8)
+
+
+def test_masks_leave_the_words_alone(base, tmp_path, recorder):
+    shorter = MINUTE.model_copy(update={"steps": 2})
+    pretrain(shorter, tmp_path / "shorter", report=recorder)
+    before, after = (open_model(out).model.state_dict() for out in (tmp_path / "shorter", base[0]))
+    moved = {name.split(".")[0] for name in before if not before[name].equal(after[name])}
+    assert moved == {"seg_projector", "grounding"}
 
 
 def test_a_base_is_not_written_over(base, recorder):

@@ -3,6 +3,7 @@
 Every image is asked about several times with different targets (dark vessels, bright vessels, the
 background, the red circle), because a base that was only ever asked for one thing ignores the
 sentence, and such a base looks healthy and cannot be fine-tuned. The card holds that as a number.
+Words come first (`recipes/words.py`); then everything but the language model learns masks.
 """
 
 import time
@@ -40,11 +41,14 @@ from vasculora.model.scratch import (
     processor_config,
     train_tokenizer,
 )
+from vasculora.recipes.words import teach_words
 
 CARD_NAME = "card.md"
 SCORES_NAME = "scores.json"
 _HELD_OUT_SEED = 2**31
 """Scored drawings come from seeds that training never uses."""
+_WORDS_SEED = 2**30
+"""Words are learnt beside other drawings than masks."""
 
 
 class PretrainConfig(BaseModel):
@@ -56,17 +60,19 @@ class PretrainConfig(BaseModel):
     """Sizes of the base."""
     prompt: PromptConfig = PromptConfig()
     """The words it learns."""
-    objective: ObjectiveConfig = ObjectiveConfig(focal=0, bce=1, iou=0.5, masks="all")
+    objective: ObjectiveConfig = ObjectiveConfig(focal=0, bce=1, iou=0.5, text=0, masks="all")
     """What is minimised."""
     optim: OptimConfig = OptimConfig(lr=8e-4, weight_decay=0.05, warmup=0.03)
     """How big a step is."""
+    word_steps: int = Field(default=400, ge=1)
+    """Steps in which the language model learns words; after them it is kept as it is."""
     steps: int = Field(default=4000, ge=1)
-    """Steps in all."""
+    """Steps in which everything else learns masks."""
     report_every: int = Field(default=100, ge=1)
     """Steps between two lines of the log; the weights are saved as often."""
     batch_size: int = Field(default=4, ge=1)
     """Images a step."""
-    max_phrases: int = Field(default=3, ge=1)
+    max_phrases: int = Field(default=4, ge=1)
     """Phrases asked of each image."""
     shapes_share: float = Field(default=0.2, ge=0, le=1)
     """Share of images that show shapes instead of vessels."""
@@ -103,7 +109,20 @@ def pretrain(config: PretrainConfig, out: Path, *, report: Report) -> dict[str, 
     write_memory(out, memory)
     # soft area targets: the same shape as the masks, a quarter of the work of full resolution
     learning = memory.processor.model_copy(update={"target": "area"})
-    _teach(config, model, Processor(tokenizer, learning, prompt), out, report)
+    processor = Processor(tokenizer, learning, prompt)
+    model = model.to(pick_device(config.gpu))
+    pictures = _drawn_data(config, config.word_steps, seed=config.seed + _WORDS_SEED)
+    teach_words(
+        model,
+        processor,
+        all_phrases(),
+        pictures,
+        steps=config.word_steps,
+        seed=config.seed + _WORDS_SEED,
+        report=report,
+    )
+    model.mllm.requires_grad_(False)
+    _teach(config, model, processor, out, report)
     minutes = (time.perf_counter() - start) / 60
     scores = score_base(out, num_cases=config.num_scored, report=report)
     write_card(out, config, scores, num_parameters=num_parameters, minutes=minutes)
@@ -113,16 +132,9 @@ def pretrain(config: PretrainConfig, out: Path, *, report: Report) -> dict[str, 
 def _teach(
     config: PretrainConfig, model: Sa2VA, processor: Processor, out: Path, report: Report
 ) -> None:
-    """Train every weight of the base, saving it as it goes."""
+    """Train all weights that are not frozen, saving the base as it goes."""
     accelerator = build_accelerator(pick_device(config.gpu))
-    data = DrawnDataset(
-        config.report_every * config.batch_size,
-        size=config.architecture.sam_size,
-        seed=config.seed,
-        shapes_share=config.shapes_share,
-        max_phrases=config.max_phrases,
-        transform=build_augment("light"),
-    )
+    data = _drawn_data(config, config.report_every * config.batch_size, seed=config.seed)
     loader = EpochLoader(
         data,
         processor.batch,
@@ -132,11 +144,13 @@ def _teach(
         accelerator=accelerator,
     )
     optimizer = build_optimizer(
-        model.parameters(), lr=config.optim.lr, weight_decay=config.optim.weight_decay
+        (param for param in model.parameters() if param.requires_grad),
+        lr=config.optim.lr,
+        weight_decay=config.optim.weight_decay,
     )
     trainer = Trainer(
         accelerator=accelerator,
-        model=accelerator.prepare(model.to(accelerator.device)),
+        model=accelerator.prepare(model),
         objective=Objective(config.objective, sam_size=model.sam_size),
         optimizer=optimizer,
         schedule=build_schedule(optimizer, num_steps=config.steps, warmup=config.optim.warmup),
@@ -155,6 +169,17 @@ def _teach(
                 f"{stats.num_images / stats.seconds:.1f} images/s"
             )
             model.save_pretrained(out, dtype=torch.float16)
+
+
+def _drawn_data(config: PretrainConfig, num: int, *, seed: int) -> DrawnDataset:
+    return DrawnDataset(
+        num,
+        size=config.architecture.sam_size,
+        seed=seed,
+        shapes_share=config.shapes_share,
+        max_phrases=config.max_phrases,
+        transform=build_augment("light"),
+    )
 
 
 def score_base(base: Path, *, num_cases: int, report: Report) -> dict[str, float]:
