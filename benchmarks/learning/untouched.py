@@ -37,6 +37,7 @@ def main() -> None:
     ).stdout.strip()
     name = f"{date.today()}_{args.label}_{commit}_untouched.json"
     path = Path(__file__).parent / "results" / name
+    path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(rows, indent=2) + "\n")
 
 

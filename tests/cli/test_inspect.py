@@ -55,7 +55,7 @@ def test_json_alone_goes_to_standard_output(tiny_base):
 def test_the_bundled_base_is_shown_by_name():
     result = call("nano")
     assert result.exit_code == 0, result.output
-    assert "Weights: 1,780,553 parameters" in result.stdout
+    assert "Weights: 2,365,209 parameters" in result.stdout
     assert result.stderr == ""
 
 
