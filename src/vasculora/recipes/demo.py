@@ -51,7 +51,7 @@ class DemoConfig(BaseModel):
     """`nano`, a base model's folder or a run's folder."""
     num: int = Field(default=240, ge=10)
     """Drawn images; four fifths are learnt from."""
-    epochs: int = Field(default=5, ge=3)
+    epochs: int = Field(default=4, ge=3)
     """Passes over them."""
     seed: int = 2025
     """Seed of the drawings, the split and the training."""

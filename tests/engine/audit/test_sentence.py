@@ -27,7 +27,7 @@ def test_a_base_that_listens_is_left_in_peace(base, opened):
     assert list(numbers) == NUMBERS
     assert numbers["used"] == 1
     assert cuts == ()
-    least = {"tiny": 0.1, "nano": 1.0}[base]
+    least = {"tiny": 0.1, "nano": 0.15}[base]
     assert numbers["logit_change_of_another_embedding"] > least
     if base == "nano":
         assert numbers["prompt_sensitivity"] > 0.9
