@@ -1,4 +1,4 @@
-"""The runs of a label, method beside method: means, differences with intervals, and a picture."""
+"""The runs of a label, or of several: means, differences with intervals; of one, a picture."""
 
 import argparse
 from collections import defaultdict
@@ -31,7 +31,8 @@ def main() -> None:
     for name in (name for name in SETS if any(run["set"] == name for run in runs)):
         own = [run for run in runs if run["set"] == name]
         tables[name] = table_of(own)
-        draw_picture(out / f"{name}.png", title=SETS[name].title, **pictured(own, tables[name]))
+        if len(args.label) == 1:  # more would not be told apart
+            draw_picture(out / f"{name}.png", title=SETS[name].title, **pictured(own, tables[name]))
     write_json(out / "table.json", tables)
     text = "\n".join(markdown(name, rows) for name, rows in tables.items())
     write_text(out / "table.md", text)
@@ -67,9 +68,9 @@ def table_of(runs: Sequence[Run]) -> list[dict[str, object]]:
 
 
 def methods_of(runs: Iterable[Run]) -> list[str]:
-    """Return the methods there are, nano's before the U-Nets'."""
-    found = {run["method"] for run in runs}
-    return sorted(found, key=lambda method: (ORDER.index(method.split()[0]), method))
+    """Return the methods there are, nano's before the U-Nets', labels in the order given."""
+    found = dict.fromkeys(run["method"] for run in runs)
+    return sorted(found, key=lambda method: ORDER.index(method.split()[0]))
 
 
 def case_scores(runs: Iterable[Run]) -> tuple[Scores, dict[str, str]]:
