@@ -1,5 +1,6 @@
 """The machine: device, number format, seeds. Alone has `torch.cuda` and `os.environ`."""
 
+import ctypes
 import os
 import platform
 import random
@@ -60,9 +61,25 @@ def autocast(device: torch.device) -> AbstractContextManager[object]:
 def build_accelerator(device: torch.device) -> Accelerator:
     """Return the runner of a training: bfloat16 on a GPU, float32 on the CPU."""
     if device.type == "cpu":
+        _keep_freed_memory()
         return Accelerator(cpu=True)
     torch.cuda.set_device(device)
     return Accelerator(mixed_precision="bf16")
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep what a step frees for the next one, up to 2 GB, instead of giving it back.
+
+    Every step takes and frees the same tensors. Given back, their pages come anew each time, zeroed
+    by the kernel one fault after another: a tenth to a fifth of a small model's step.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_MAX, 0)
+        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # names of glibc's malloc.h
 
 
 def pick_workers(wanted: int | Literal["auto"], device: torch.device, *, num_processes: int) -> int:

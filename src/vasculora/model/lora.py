@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from vasculora.core.errors import NoTargetError
+from vasculora.model.folding import fold
 from vasculora.model.groups import FROZEN_GROUPS, TRAINABLE_GROUPS, group_of
 from vasculora.model.sa2va import Sa2VA
 
@@ -142,7 +143,7 @@ def attach(model: Sa2VA, settings: LoraSettings) -> PeftModel:
         use_rslora=settings.use_rslora,
         inference_mode=False,
     )
-    peft_model = get_peft_model(model, config)
+    peft_model = get_peft_model(model, fold(config))
     _tie_rows(peft_model)
     set_trainable(peft_model, groups)
     return peft_model
@@ -198,7 +199,8 @@ def load_adapter(model: Sa2VA, path: Path) -> PeftModel:
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            loaded = PeftModel.from_pretrained(model, path)
+            config = fold(LoraConfig.from_pretrained(path))
+            loaded = PeftModel.from_pretrained(model, path, config=config)
     except Exception as cause:
         raise ValueError(
             f"{path}: the adapter is damaged or does not fit this base "

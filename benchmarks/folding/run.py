@@ -1,0 +1,92 @@
+"""Time a layer with LoRA forth and back, folded and as peft has it, by its width."""
+
+import argparse
+import json
+import statistics
+import subprocess
+import time
+from datetime import date
+from pathlib import Path
+
+import torch
+from peft import LoraConfig
+from peft.tuners import lora
+from torch import nn
+
+from vasculora.model import folding
+from vasculora.model.folding import FoldedLinear
+
+LAYERS = (
+    (24, 72, 32768),
+    (24, 96, 32768),
+    (96, 24, 32768),
+    (48, 192, 8192),
+    (96, 288, 2048),
+    (96, 384, 2048),
+    (384, 96, 2048),
+    (192, 768, 512),
+    (144, 432, 16384),
+    (288, 864, 4096),
+    (576, 1728, 4096),
+    (576, 2304, 4096),
+    (1152, 3456, 1024),
+)
+"""In, out and tokens: nano's encoder with two images, and that of SAM 2 Hiera-large."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rank", type=int, default=32)
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--label", default="2-core-cpu", help="hardware, for the file")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    folding.BREAK_EVEN = float("inf")  # every width is tried
+    rows = [row_of(*layer, args) for layer in LAYERS]
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    path = Path(__file__).parent / "results" / f"{date.today()}_{args.label}_{commit}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"settings": vars(args), "rows": rows}, indent=2) + "\n")
+
+
+def row_of(width: int, out: int, tokens: int, args: argparse.Namespace) -> dict[str, object]:
+    """Return the ratio of both times for one layer, timed in turns."""
+    kinds = {"peft": lora.Linear, "folded": FoldedLinear}
+    layers = {name: build(kind, width, out, args.rank) for name, kind in kinds.items()}
+    x = torch.randn(1, tokens, width, requires_grad=True)
+    grad = torch.randn(1, tokens, out)
+    seconds: dict[str, list[float]] = {name: [] for name in layers}
+    for _ in range(args.repeats):
+        for name, layer in layers.items():
+            start = time.perf_counter()
+            layer(x).backward(grad)
+            seconds[name].append(time.perf_counter() - start)
+    ratios = [f / p for f, p in zip(seconds["folded"], seconds["peft"], strict=True)]
+    low, middle, high = (statistics.quantiles(ratios, n=20)[i] for i in (0, 9, 18))
+    row = {
+        "in": width,
+        "out": out,
+        "tokens": tokens,
+        "weights of W to A and B": round(width * out / (args.rank * (width + out)), 2),
+        "peft ms": round(1e3 * statistics.median(seconds["peft"]), 2),
+        "folded to peft": round(middle, 3),
+        "5 to 95 %": [round(low, 3), round(high, 3)],
+    }
+    print(row, flush=True)
+    return row
+
+
+def build(kind: type[lora.Linear], width: int, out: int, rank: int) -> nn.Module:
+    """Return a frozen linear layer with LoRA of one kind on it."""
+    base = nn.Linear(width, out).requires_grad_(False)
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0)
+    layer = kind(base, "default", config=config, r=rank, lora_alpha=2 * rank)
+    nn.init.normal_(layer.lora_B["default"].weight)
+    return layer
+
+
+if __name__ == "__main__":
+    main()
