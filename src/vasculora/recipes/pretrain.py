@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from vasculora.core.config import dump_config
 from vasculora.core.io import write_json, write_text
 from vasculora.core.report import Report
-from vasculora.core.runtime import build_accelerator, pick_device, set_seed
+from vasculora.core.runtime import build_accelerator, num_cores, pick_device, set_seed
 from vasculora.core.types import LossTerms, Sample
 from vasculora.data.synthetic.drawn import DrawnDataset
 from vasculora.data.synthetic.probes import PROBES, draw_probe
@@ -140,7 +140,7 @@ def _teach(
         processor.batch,
         batch_size=config.batch_size,
         seed=config.seed,
-        num_workers=0,
+        num_workers=min(1, num_cores() - 1),
         accelerator=accelerator,
     )
     optimizer = build_optimizer(
