@@ -1,11 +1,11 @@
 """Score runs on their validation images with every choice of views, specks and faint ends."""
 
 import argparse
-import json
 import time
-from datetime import date
 from itertools import product
 from pathlib import Path
+
+from benchmarks.results import write_result
 
 from vasculora.core.types import Prediction, Sample
 from vasculora.data.dataset import load_sample
@@ -31,11 +31,10 @@ Scores = dict[str, list[float]]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", nargs="+", required=True, metavar="RUN=DATA", help="with its set")
-    parser.add_argument("--label", default="2-core-cpu", help="hardware and commit, for the file")
+    parser.add_argument("--label", default="2-core-cpu", help="hardware, for the file")
     args = parser.parse_args()
     found = {Path(run).name: measure(run, data) for run, data in (r.split("=") for r in args.runs)}
-    path = Path(__file__).parent / "results" / f"{date.today()}_{args.label}.json"
-    path.write_text(json.dumps(found, indent=1) + "\n")
+    write_result(__file__, args.label, found)
 
 
 def measure(run: str, data: str) -> dict[str, object]:

@@ -3,15 +3,14 @@
 import argparse
 import json
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import date
 from functools import partial
 from pathlib import Path
 
 import torch
+from benchmarks.results import write_result
 from torch import Tensor
 
 from vasculora.core.report import Silent
@@ -23,8 +22,6 @@ from vasculora.losses.objective import Objective
 from vasculora.model.groups import GROUPS
 from vasculora.recipes.config import finetune_settings
 from vasculora.recipes.setup import build_trainer, open_base, samples_of
-
-HERE = Path(__file__).parent
 
 
 def main() -> None:
@@ -50,13 +47,8 @@ def main() -> None:
         work = partial(audit_gradients, trainer.model, loss, trainer.optimizer, groups)
         audit = seconds(work, args.repeats)
         result[name] = audit | {"passes": audit["median"] / single["median"]}
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    text_result = json.dumps(result, indent=2)
-    print(text_result)
-    (HERE / "results").mkdir(exist_ok=True)
-    (HERE / "results" / f"{date.today()}_{args.label}_{commit}.json").write_text(text_result + "\n")
+    print(json.dumps(result, indent=2))
+    write_result(__file__, args.label, result)
 
 
 def prepare(model: str, batch_size: int):

@@ -1,16 +1,14 @@
 """Measure the best Dice and clDice a perfect model could reach on real sets of vessels."""
 
 import argparse
-import json
-import subprocess
 import time
 from collections.abc import Iterable, Iterator
-from datetime import date
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import torch
+from benchmarks.results import write_result
 
 from vasculora.core.io import read_mask_image
 from vasculora.core.types import Record
@@ -41,12 +39,7 @@ def main() -> None:
         result["sets"][name] = {"rows": found, "seconds": seconds}
         for row in found:
             print(name, *row.values(), flush=True)
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    (HERE / "results").mkdir(exist_ok=True)
-    path = HERE / "results" / f"{date.today()}_{args.label}_{commit}.json"
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    write_result(__file__, args.label, result)
 
 
 def sets(data: Path, num: int, seed: int) -> dict[str, Iterable[np.ndarray]]:

@@ -4,15 +4,13 @@ import argparse
 import json
 import multiprocessing
 import resource
-import subprocess
 import time
-from datetime import date
-from pathlib import Path
 from statistics import median
 from typing import Any, cast
 
 import numpy as np
 import torch
+from benchmarks.results import write_result
 
 from vasculora.core.config import load_config
 from vasculora.data.synthetic.styles import all_phrases, draw_case
@@ -47,11 +45,7 @@ def main() -> None:
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             rows.append(pool.apply(one_preset, (preset, args.repeats)))
         print(json.dumps(rows[-1], indent=2), flush=True)
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    path = Path(__file__).parent / "results" / f"{date.today()}_{args.label}_{commit}.json"
-    path.write_text(json.dumps(rows, indent=2) + "\n")
+    write_result(__file__, args.label, rows)
 
 
 def one_preset(preset: str, repeats: int) -> dict[str, Any]:

@@ -1,14 +1,11 @@
 """Time a layer with LoRA forth and back, folded and as peft has it, by its width."""
 
 import argparse
-import json
 import statistics
-import subprocess
 import time
-from datetime import date
-from pathlib import Path
 
 import torch
+from benchmarks.results import write_result
 from peft import LoraConfig
 from peft.tuners import lora
 from torch import nn
@@ -44,12 +41,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     folding.BREAK_EVEN = float("inf")  # every width is tried
     rows = [row_of(*layer, args) for layer in LAYERS]
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    path = Path(__file__).parent / "results" / f"{date.today()}_{args.label}_{commit}.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({"settings": vars(args), "rows": rows}, indent=2) + "\n")
+    write_result(__file__, args.label, {"settings": vars(args), "rows": rows})
 
 
 def row_of(width: int, out: int, tokens: int, args: argparse.Namespace) -> dict[str, object]:

@@ -1,19 +1,15 @@
 """Draw data sets whose true mean is known, and count how often each interval holds it."""
 
 import argparse
-import json
-import subprocess
 import time
-from datetime import date
 from itertools import product
-from pathlib import Path
 
 import numpy as np
+from benchmarks.results import write_result
 from scipy import stats
 
 from vasculora.metrics.statistics import interval
 
-HERE = Path(__file__).parent
 NUM_TRUTH = 4_000_000
 """Groups that the true mean is taken over, a part at a time."""
 
@@ -33,12 +29,7 @@ def main() -> None:
         result["rows"].append(row)
         held = {method: found["held"] for method, found in row["methods"].items()}
         print(name, num_groups, held, flush=True)
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    (HERE / "results").mkdir(exist_ok=True)
-    path = HERE / "results" / f"{date.today()}_{args.label}_{commit}.json"
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    write_result(__file__, args.label, result)
 
 
 def measure(name: str, num_groups: int, *, num: int, num_draws: int, seed: int) -> dict:

@@ -3,14 +3,13 @@
 import argparse
 import io
 import json
-import subprocess
 import time
-from datetime import date
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
+from benchmarks.results import write_result
 from PIL import Image
 
 from vasculora.core.io import read_image
@@ -33,13 +32,8 @@ def main() -> None:
     result |= {"threads": torch.get_num_threads()}
     result["hidden"] = hidden(args.data, args.num, args.seed)
     result["sets"] = {name: alone(images) for name, images in other_sets(args.data).items()}
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    text = json.dumps(result, indent=2)
-    print(text)
-    (HERE / "results").mkdir(exist_ok=True)
-    (HERE / "results" / f"{date.today()}_{args.label}_{commit}.json").write_text(text + "\n")
+    print(json.dumps(result, indent=2))
+    write_result(__file__, args.label, result)
 
 
 def hidden(data: Path, num: int, seed: int) -> dict:

@@ -2,12 +2,11 @@
 
 import argparse
 import json
-import subprocess
-from datetime import date
 from pathlib import Path
 
 from benchmarks.learning.learners import NAMES, case_scores
 from benchmarks.learning.sets import SETS, read_set
+from benchmarks.results import write_result
 
 from vasculora.metrics.statistics import interval
 from vasculora.model.predictor import Predictor
@@ -32,13 +31,7 @@ def main() -> None:
         scores = {n: [float(str(case[n])) for case in cases] for n in NAMES}
         rows[name] = {n: interval(values, groups).to_dict() for n, values in scores.items()}
         print(name, len(cases), json.dumps(rows[name]), flush=True)
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    name = f"{date.today()}_{args.label}_{commit}_untouched.json"
-    path = Path(__file__).parent / "results" / name
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(rows, indent=2) + "\n")
+    write_result(__file__, args.label, rows, suffix="_untouched")
 
 
 if __name__ == "__main__":

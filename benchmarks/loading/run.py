@@ -6,14 +6,13 @@ import json
 import multiprocessing
 import os
 import statistics
-import subprocess
 import time
 from collections.abc import Callable, Sequence
-from datetime import date
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from benchmarks.results import write_result
 from PIL import Image
 
 from vasculora.core.report import Silent
@@ -53,13 +52,8 @@ def main() -> None:
     for title, folder in SETS.items():
         result[title] = of_set(args, args.data / folder, accelerator)
         print(title, json.dumps(result[title]), flush=True)
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    text = json.dumps(result, indent=2)
-    print(text)
-    (HERE / "results").mkdir(exist_ok=True)
-    (HERE / "results" / f"{date.today()}_{args.label}_{commit}.json").write_text(text + "\n")
+    print(json.dumps(result, indent=2))
+    write_result(__file__, args.label, result)
 
 
 def of_set(args: argparse.Namespace, folder: Path, accelerator: Accelerator) -> dict:

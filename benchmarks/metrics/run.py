@@ -5,21 +5,18 @@ import json
 import multiprocessing
 import os
 import statistics
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
-from datetime import date
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from benchmarks.results import write_result
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from vasculora.data.synthetic.styles import draw_case
 from vasculora.metrics.panel import METRICS, Comparison, score, score_case
 
-HERE = Path(__file__).parent
 STYLES = ("xray", "fundus")
 LIMIT_MS = 150
 
@@ -50,12 +47,7 @@ def main() -> None:
         print(title, json.dumps(result[title]), flush=True)
     result["two at a time"] = together([*sets["xray"], *sets["fundus"]], args.repeats)
     print("two at a time", json.dumps(result["two at a time"]), flush=True)
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    (HERE / "results").mkdir(exist_ok=True)
-    path = HERE / "results" / f"{date.today()}_{args.label}_{commit}.json"
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    write_result(__file__, args.label, result)
 
 
 def noisy_case(style: str, size: int, seed: int) -> Case:

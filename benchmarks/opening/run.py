@@ -13,10 +13,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from datetime import date
 from pathlib import Path
 
 import torch
+from benchmarks.results import write_result
 from safetensors.torch import load_file
 from tests.model.official import exporting
 from tests.model.weights.memory import watch_memory
@@ -27,7 +27,6 @@ from vasculora.model.official.config import OfficialConfig, Sam2Geometry
 from vasculora.model.sa2va import Sa2VA
 from vasculora.model.weights.files import weight_files
 
-HERE = Path(__file__).parent
 GB = 1e9
 MAX_SHARD = 500_000_000
 PIECE = 2**20
@@ -73,12 +72,7 @@ def main() -> None:
     finally:
         if not args.keep:
             shutil.rmtree(args.dir)
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    path = HERE / "results" / f"{date.today()}_{args.label}_{commit}.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    write_result(__file__, args.label, result)
 
 
 # The checkpoint.

@@ -1,12 +1,11 @@
 """Score a run's masks with the right phrase against those with another phrase of the same image."""
 
 import argparse
-import json
-from datetime import date
 from itertools import permutations
 from pathlib import Path
 
 import numpy as np
+from benchmarks.results import write_result
 
 from vasculora.core.types import Sample
 from vasculora.data.dataset import load_sample
@@ -20,7 +19,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="with a split, phrases of its own")
     parser.add_argument("--runs", nargs="+", required=True, help="nano, or folders of runs")
-    parser.add_argument("--label", default="2-core-cpu", help="hardware and commit, for the file")
+    parser.add_argument("--label", default="2-core-cpu", help="hardware, for the file")
     args = parser.parse_args()
     catalog = read_source(args.data)
     records = [r for r in select(catalog.records, catalog.split, "val") if len(r.targets) > 1]
@@ -29,8 +28,7 @@ def main() -> None:
     for run in args.runs:
         rows.append({"run": Path(run).name, **score(Predictor.from_pretrained(run), samples)})
         print(rows[-1], flush=True)
-    path = Path(__file__).parent / "results" / f"{date.today()}_{args.label}.json"
-    path.write_text(json.dumps(rows, indent=2) + "\n")
+    write_result(__file__, args.label, rows)
 
 
 def score(predictor: Predictor, samples: list[Sample]) -> dict[str, float]:

@@ -4,16 +4,14 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import date
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
+from benchmarks.results import write_result
 
 from vasculora.core.runtime import num_cores
 from vasculora.core.types import Sample
@@ -22,7 +20,6 @@ from vasculora.engine.evaluator import Answer, answers_of, evaluate, score_answe
 from vasculora.metrics.panel import METRICS
 from vasculora.model.predictor import Predictor
 
-HERE = Path(__file__).parent
 NAMES = tuple(METRICS)
 
 
@@ -57,14 +54,8 @@ def main() -> None:
         }
     apart = result["predict"]["ms_a_case"] + result["score, one thread"]["ms_a_case"]
     result["evaluate_over_one_after_the_other"] = round(result["evaluate"]["ms_a_case"] / apart, 2)
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    text = json.dumps(result, indent=2)
-    print(text)
-    (HERE / "results").mkdir(exist_ok=True)
-    path = HERE / "results" / f"{date.today()}_{args.label}_{commit}.json"
-    path.write_text(text + "\n")
+    print(json.dumps(result, indent=2))
+    write_result(__file__, args.label, result)
 
 
 def drawn(number: int) -> Sample:

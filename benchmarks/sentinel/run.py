@@ -3,15 +3,14 @@
 import argparse
 import json
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from datetime import date
 from pathlib import Path
 
 import numpy as np
 import torch
+from benchmarks.results import write_result
 
 from vasculora.core.report import Silent
 from vasculora.core.runtime import build_accelerator, pick_device
@@ -51,11 +50,7 @@ def main() -> None:
         "cpu": compare(*cpu),
     }
     print(json.dumps(row, indent=2))
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    path = Path(__file__).parent / "results" / f"{date.today()}_{args.label}_{commit}.json"
-    path.write_text(json.dumps(row, indent=2) + "\n")
+    write_result(__file__, args.label, row)
 
 
 def build(

@@ -1,12 +1,12 @@
 """Fine-tune one base on the same images with different trainable sets, and write a table."""
 
 import argparse
-import json
 import shutil
 import tempfile
 import time
-from datetime import date
 from pathlib import Path
+
+from benchmarks.results import write_result
 
 from vasculora.core.report import Silent
 from vasculora.data.sources import read_source
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--train-share", type=float, default=0.6)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--label", default="2-core-cpu", help="hardware and commit, for the file")
+    parser.add_argument("--label", default="2-core-cpu", help="hardware, for the file")
     parser.add_argument("--sets", nargs="+", default=SETS)
     args = parser.parse_args()
     rows = []
@@ -40,9 +40,7 @@ def main() -> None:
         for trainable in args.sets:
             rows.append(run_one(args, trainable, seed))
             print(rows[-1], flush=True)
-    name = f"{date.today()}_{args.label}.json"
-    path = Path(__file__).parent / "results" / name
-    path.write_text(json.dumps(rows, indent=2) + "\n")
+    write_result(__file__, args.label, rows)
 
 
 def run_one(args: argparse.Namespace, trainable: str, seed: int) -> dict[str, object]:

@@ -1,14 +1,12 @@
 """Train a small base on pictures for words and look where the words are lost."""
 
 import argparse
-import json
 import time
 from dataclasses import replace
-from datetime import date
-from pathlib import Path
 
 import numpy as np
 import torch
+from benchmarks.results import write_result
 from torch import Tensor, nn
 
 from vasculora.core.report import Silent
@@ -47,7 +45,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--every", type=int, default=100, help="steps between two looks")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--label", default="2-core-cpu", help="hardware and commit, for the file")
+    parser.add_argument("--label", default="2-core-cpu", help="hardware, for the file")
     args = parser.parse_args()
     set_seed(args.seed)
     model, processor = build(args.side)
@@ -59,9 +57,9 @@ def main() -> None:
             model, processor, all_phrases(), pictures, steps=400, seed=args.seed, report=Silent()
         )
     looks = train(model, processor, args)
-    name = f"{date.today()}_{args.label}_{args.words}_{args.rate:g}_{args.seed}.json"
-    path = Path(__file__).parent / "results" / name
-    path.write_text(json.dumps({"settings": vars(args), "looks": looks}, indent=2) + "\n")
+    told = {"settings": vars(args), "looks": looks}
+    suffix = f"_{args.words}_{args.rate:g}_{args.seed}"
+    write_result(__file__, args.label, told, suffix=suffix)
 
 
 def build(side: int) -> tuple[Sa2VA, Processor]:
