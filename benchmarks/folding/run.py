@@ -1,15 +1,18 @@
-"""Time a layer with LoRA forth and back, folded and as peft has it, by its width."""
+"""Time LoRA forth and back, folded and as peft has it: a step of nano, and layers by width."""
 
 import argparse
+import ctypes
 import statistics
 import time
 
 import torch
+from benchmarks.audit.run import prepare
 from benchmarks.results import write_result
 from peft import LoraConfig
 from peft.tuners import lora
 from torch import nn
 
+from vasculora.core.runtime import build_accelerator
 from vasculora.model import folding
 from vasculora.model.folding import FoldedLinear
 
@@ -39,9 +42,49 @@ def main() -> None:
     parser.add_argument("--label", default="2-core-cpu", help="hardware, for the file")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    step = step_of(args)
     folding.BREAK_EVEN = float("inf")  # every width is tried
     rows = [row_of(*layer, args) for layer in LAYERS]
-    write_result(__file__, args.label, {"settings": vars(args), "rows": rows})
+    write_result(__file__, args.label, {"settings": vars(args), "step": step, "layers": rows})
+
+
+def step_of(args: argparse.Namespace) -> dict[str, object]:
+    """Return the ratios of a step of nano, two images, to one that peft and glibc would make."""
+    trainer, batch, _ = prepare("nano", 2)
+    seconds: dict[str, list[float]] = {name: [] for name in WAYS}
+    for _ in range(args.repeats):
+        for name, (break_even, settle_memory) in WAYS.items():
+            folding.BREAK_EVEN = break_even
+            settle_memory()
+            trainer.run_epoch([batch] * 2, lambda *_: None)
+            start = time.perf_counter()
+            trainer.run_epoch([batch] * 4, lambda *_: None)
+            seconds[name].append((time.perf_counter() - start) / 4)
+    plain = seconds["peft, given back"]
+    row: dict[str, object] = {"peft, given back: ms": round(1e3 * statistics.median(plain))}
+    row |= {name: ratio(times, plain) for name, times in seconds.items() if times is not plain}
+    print(row, flush=True)
+    return row
+
+
+def give_back() -> None:
+    """Let glibc do with freed memory what it does by itself."""
+    for name, value in ((-1, 128 << 10), (-3, 128 << 10), (-4, 65536)):
+        ctypes.CDLL(None).mallopt(name, value)
+
+
+def keep() -> None:
+    """Let it keep freed memory, as training has it."""
+    build_accelerator(torch.device("cpu"))
+
+
+WAYS = {
+    "peft, given back": (0.0, give_back),
+    "peft, kept": (0.0, keep),
+    "folded, given back": (folding.BREAK_EVEN, give_back),
+    "folded, kept": (folding.BREAK_EVEN, keep),
+}
+"""Weights of A and B up to which layers are folded, and what becomes of freed memory."""
 
 
 def row_of(width: int, out: int, tokens: int, args: argparse.Namespace) -> dict[str, object]:
@@ -56,19 +99,22 @@ def row_of(width: int, out: int, tokens: int, args: argparse.Namespace) -> dict[
             start = time.perf_counter()
             layer(x).backward(grad)
             seconds[name].append(time.perf_counter() - start)
-    ratios = [f / p for f, p in zip(seconds["folded"], seconds["peft"], strict=True)]
-    low, middle, high = (statistics.quantiles(ratios, n=20)[i] for i in (0, 9, 18))
     row = {
         "in": width,
         "out": out,
         "tokens": tokens,
         "weights of W to A and B": round(width * out / (args.rank * (width + out)), 2),
         "peft ms": round(1e3 * statistics.median(seconds["peft"]), 2),
-        "folded to peft": round(middle, 3),
-        "5 to 95 %": [round(low, 3), round(high, 3)],
+        "folded to peft": ratio(seconds["folded"], seconds["peft"]),
     }
     print(row, flush=True)
     return row
+
+
+def ratio(times: list[float], others: list[float]) -> dict[str, float]:
+    """Return the median ratio of times taken in turns, and where the middle 90 % of them lie."""
+    cuts = statistics.quantiles([t / o for t, o in zip(times, others, strict=True)], n=20)
+    return {name: round(cuts[i], 3) for name, i in (("median", 9), ("5 %", 0), ("95 %", 18))}
 
 
 def build(kind: type[lora.Linear], width: int, out: int, rank: int) -> nn.Module:
