@@ -147,11 +147,8 @@ def _phrases(
     exact = groups.pop("exact")
     chosen = dict(list(exact.items())[: int(rng.integers(1, len(exact) + 1))])
     names = [name for name in groups if groups[name]]
-    names = [names[index] for index in rng.permutation(len(names))]
-    if rng.random() < _SIDE_RATE:
-        names.sort(key=lambda name: name != "side")
-    for name in names[:2]:
-        group = groups[name]
+    for index in rng.permutation(len(names))[:2]:
+        group = groups[names[index]]
         phrases = [list(group)[i] for i in rng.permutation(len(group))[:2]]
         chosen |= {phrase: group[phrase] for phrase in phrases}
     if rng.random() < _ABSENT_RATE:
@@ -200,9 +197,6 @@ def _groups(seen: list[tuple[_Shape, Mask]], size: int) -> dict[str, dict[str, M
 
 _ABSENT_RATE = 0.15
 _SIDED_RATE = 0.6
-"""Share of images whose first two shapes lie on either side of the middle."""
-_SIDE_RATE = 0.5
-"""Chance that left and right are asked wherever they can be."""
 _MIDDLE = 0.1
 """How far from the middle column a centre lies that is left or right of it."""
 _SIZES = ((0.09, 0.125), (0.19, 0.25))

@@ -52,14 +52,13 @@ def all_phrases() -> tuple[str, ...]:
 
 PRETRAINING_SHARES: Mapping[str, float] = {
     "cine": 0.3,
-    "fundus_wide": 0.15,
-    "octa_wide": 0.15,
-    "tubes": 0.1,
-    "mixed": 0.06,
-    "sides": 0.24,
+    "fundus_wide": 0.16,
+    "octa_wide": 0.16,
+    "tubes": 0.14,
+    "mixed": 0.1,
+    "sides": 0.14,
 }
-"""Shares of the vessel images the bundled base is trained on. Left and right need most: a decoder
-that follows colours within three hundred steps on nothing else takes five hundred for places."""
+"""Shares of the vessel images the bundled base is trained on."""
 PRETRAINING_STYLES = tuple(PRETRAINING_SHARES)
 SynthStyle = Literal["xray", "fundus", "octa"]
 """What a user may have drawn; `xray` is kept from pretraining."""
