@@ -1,7 +1,6 @@
 """Time LoRA forth and back, folded and as peft has it: a step of nano, and layers by width."""
 
 import argparse
-import ctypes
 import statistics
 import time
 
@@ -12,7 +11,6 @@ from peft import LoraConfig
 from peft.tuners import lora
 from torch import nn
 
-from vasculora.core.runtime import build_accelerator
 from vasculora.model import folding
 from vasculora.model.folding import FoldedLinear
 
@@ -49,42 +47,26 @@ def main() -> None:
 
 
 def step_of(args: argparse.Namespace) -> dict[str, object]:
-    """Return the ratios of a step of nano, two images, to one that peft and glibc would make."""
+    """Return the ratio of a step of nano, two images, folded where training folds and nowhere."""
     trainer, batch, _ = prepare("nano", 2)
     seconds: dict[str, list[float]] = {name: [] for name in WAYS}
     for _ in range(args.repeats):
-        for name, (break_even, settle_memory) in WAYS.items():
+        for name, break_even in WAYS.items():
             folding.BREAK_EVEN = break_even
-            settle_memory()
             trainer.run_epoch([batch] * 2, lambda *_: None)
             start = time.perf_counter()
             trainer.run_epoch([batch] * 4, lambda *_: None)
             seconds[name].append((time.perf_counter() - start) / 4)
-    plain = seconds["peft, given back"]
-    row: dict[str, object] = {"peft, given back: ms": round(1e3 * statistics.median(plain))}
-    row |= {name: ratio(times, plain) for name, times in seconds.items() if times is not plain}
+    row: dict[str, object] = {
+        "peft ms": round(1e3 * statistics.median(seconds["peft"])),
+        "folded to peft": ratio(seconds["folded"], seconds["peft"]),
+    }
     print(row, flush=True)
     return row
 
 
-def give_back() -> None:
-    """Let glibc do with freed memory what it does by itself."""
-    for name, value in ((-1, 128 << 10), (-3, 128 << 10), (-4, 65536)):
-        ctypes.CDLL(None).mallopt(name, value)
-
-
-def keep() -> None:
-    """Let it keep freed memory, as training has it."""
-    build_accelerator(torch.device("cpu"))
-
-
-WAYS = {
-    "peft, given back": (0.0, give_back),
-    "peft, kept": (0.0, keep),
-    "folded, given back": (folding.BREAK_EVEN, give_back),
-    "folded, kept": (folding.BREAK_EVEN, keep),
-}
-"""Weights of A and B up to which layers are folded, and what becomes of freed memory."""
+WAYS = {"peft": 0.0, "folded": folding.BREAK_EVEN}
+"""Weights of W to those of A and B up to which layers are folded."""
 
 
 def row_of(width: int, out: int, tokens: int, args: argparse.Namespace) -> dict[str, object]:

@@ -71,7 +71,7 @@ def _keep_freed_memory() -> None:
     """Let glibc keep what a step frees for the next one, up to 2 GB, instead of giving it back.
 
     Every step takes and frees the same tensors. Given back, their pages come anew each time, zeroed
-    by the kernel one fault after another: a tenth to a fifth of a small model's step.
+    by the kernel one fault after another: 4 to 25 % of a small model's step, by how busy it is.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
