@@ -96,6 +96,16 @@ def test_fresh_masks_are_undecided_and_hear_the_prompt(tokenizer):
     assert heard > 0.08 * spread
 
 
+def test_fresh_image_features_tell_left_from_right(tokenizer):
+    set_seed(0)
+    grounding = build_from_scratch(TINY, tokenizer).grounding
+    with torch.no_grad():
+        coarse = encode_image(grounding, torch.zeros(1, 3, 64, 64))[-1][0]
+    left, right = coarse.chunk(2, dim=-1)
+    apart = (left.mean(dim=(1, 2)) - right.mean(dim=(1, 2))).norm() / coarse.norm(dim=0).mean()
+    assert apart > 0.3  # 0 where positions start at zero: a blank picture is the same everywhere
+
+
 def test_both_uses_of_the_position_encoding_agree(tokenizer):
     grounding = build_from_scratch(TINY, tokenizer).grounding
     own = grounding.prompt_encoder.shared_embedding.positional_embedding

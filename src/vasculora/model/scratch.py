@@ -73,6 +73,7 @@ def build_from_scratch(arch: ArchitectureConfig, tokenizer: PreTrainedTokenizerF
         seg_token_id=int(tokenizer.convert_tokens_to_ids(SEG_TOKEN)),
     )
     model.apply(_reset)
+    _let_places_speak(model)
     _let_the_prompt_speak(model)
     shared = model.grounding.shared_image_embedding.positional_embedding
     model.grounding.prompt_encoder.shared_embedding.positional_embedding.copy_(shared)
@@ -184,6 +185,23 @@ def _grounding_config(arch: ArchitectureConfig) -> dict[str, Any]:
             "iou_head_hidden_dim": 64,
         },
     }
+
+
+@torch.no_grad()
+def _let_places_speak(model: Sa2VA) -> None:
+    """Start with image features in which left and right differ: slow waves (Tancik 2020).
+
+    transformers leaves the positions of the image encoder at zero. What a mask has to be cut along
+    is then nowhere in the features, and "left vessel" and "right vessel" stay one mask for hundreds
+    of steps; noise in their stead helped the narrowest encoder only. With waves of about half a
+    period across the image, in a random direction each, places are there from the first step.
+    """
+    positions = model.grounding.vision_encoder.backbone.pos_embed
+    _, width, num_rows, num_columns = positions.shape
+    x, y = torch.linspace(-1, 1, num_columns), torch.linspace(-1, 1, num_rows)
+    turns, phase = torch.randn(2, width, 1, 1), 2 * math.pi * torch.rand(width, 1, 1)
+    angle = math.pi / 2 * (turns[0] * x + turns[1] * y[:, None]) + phase
+    positions.copy_(math.sqrt(2) * torch.cos(angle))
 
 
 @torch.no_grad()

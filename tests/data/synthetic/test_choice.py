@@ -6,6 +6,7 @@ from vasculora.core.types import Sample
 from vasculora.data.synthetic.choice import ALIKE, choose, reword
 from vasculora.data.synthetic.drawn import DrawnDataset
 from vasculora.data.synthetic.phrases import SYNONYMS
+from vasculora.data.synthetic.probes import PLACES, PROBES
 from vasculora.data.synthetic.styles import PRETRAINING_STYLES, all_phrases
 
 
@@ -58,3 +59,10 @@ def test_the_endless_set_draws_the_same_case_again_and_others_in_other_epochs() 
     assert [data[i].image.tobytes() for i in range(6)] == [case.image.tobytes() for case in first]
     data.set_epoch(1)
     assert data[0].image.tobytes() != first[0].image.tobytes()
+
+
+def test_places_are_asked_alone_in_their_share_of_the_images() -> None:
+    data = DrawnDataset(60, size=64, seed=3, shapes_share=0.3, max_phrases=4, places_share=0.5)
+    alone = [set(data[index].phrases) <= PROBES[PLACES][0] for index in range(60)]
+    assert 20 < sum(alone) < 40
+    assert len({data[index].case_id for index in range(60)}) == 60

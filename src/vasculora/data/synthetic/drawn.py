@@ -10,6 +10,7 @@ from vasculora.core.types import Sample
 from vasculora.data.dataset import draw_lot
 from vasculora.data.synthetic.choice import choose, reword
 from vasculora.data.synthetic.phrases import SYNONYMS
+from vasculora.data.synthetic.probes import PLACES, draw_probe
 from vasculora.data.synthetic.shapes import draw_shapes
 from vasculora.data.synthetic.styles import PRETRAINING_SHARES, PRETRAINING_STYLES, draw_case
 
@@ -23,7 +24,9 @@ class DrawnDataset(Dataset[Sample]):
         seed: Seed of everything random.
         shapes_share: Share of images that show shapes, in [0, 1].
         max_phrases: Most phrases kept of an image.
-        transform: Varies vessel images; shapes stay as they are, since their phrases have sides.
+        places_share: Share of images that are asked for nothing but left and right, in [0, 1]; the
+            shares above are of the rest.
+        transform: Varies vessel images; shapes, and what is asked for sides alone, stay as is.
     """
 
     def __init__(
@@ -34,6 +37,7 @@ class DrawnDataset(Dataset[Sample]):
         seed: int,
         shapes_share: float,
         max_phrases: int,
+        places_share: float = 0.0,
         transform: Callable[[Sample, np.random.Generator], Sample] | None = None,
     ) -> None:
         self._num = num
@@ -41,6 +45,7 @@ class DrawnDataset(Dataset[Sample]):
         self._seed = seed
         self._shapes_share = shapes_share
         self._max_phrases = max_phrases
+        self._places_share = places_share
         self._transform = transform
         self._epoch = 0
 
@@ -59,6 +64,9 @@ class DrawnDataset(Dataset[Sample]):
 
     def _draw(self, index: int, rng: np.random.Generator) -> Sample:
         case_id = f"{self._epoch:04d}-{index:05d}"
+        if rng.random() < self._places_share:
+            places = draw_probe(PLACES, rng, self._size)
+            return replace(places, case_id=case_id, group=case_id)
         if rng.random() < self._shapes_share:
             shapes = draw_shapes(size=self._size, rng=rng, case_id=case_id)
             return choose(shapes, rng, most=self._max_phrases)

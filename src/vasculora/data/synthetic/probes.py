@@ -46,6 +46,8 @@ def draw_probe(name: str, rng: np.random.Generator, size: int) -> Sample:
 _LEAST = 0.002
 """Share of the image below which a thing is too little to be scored."""
 
+PLACES = "left / right"
+"""The probe of places."""
 PROBES: Mapping[
     str, tuple[frozenset[str], tuple[Callable[[np.random.Generator, int], Drawing], ...]]
 ] = {
@@ -53,7 +55,7 @@ PROBES: Mapping[
         frozenset(f"{colour} {form}" for colour in COLOURS for form in FORMS),
         (draw_named_shapes,),
     ),
-    "left / right": (
+    PLACES: (
         frozenset({"left vessel", "right vessel", "left shape", "right shape"}),
         (draw_sides, draw_named_shapes),
     ),

@@ -51,14 +51,14 @@ def all_phrases() -> tuple[str, ...]:
 
 
 PRETRAINING_SHARES: Mapping[str, float] = {
-    "cine": 0.3,
-    "fundus_wide": 0.16,
-    "octa_wide": 0.16,
+    "cine": 0.34,
+    "fundus_wide": 0.17,
+    "octa_wide": 0.17,
     "tubes": 0.14,
     "mixed": 0.1,
-    "sides": 0.14,
+    "sides": 0.08,
 }
-"""Shares of the vessel images the bundled base is trained on."""
+"""Shares of the vessel images the bundled base is trained on; `sides` are also asked alone."""
 PRETRAINING_STYLES = tuple(PRETRAINING_SHARES)
 SynthStyle = Literal["xray", "fundus", "octa"]
 """What a user may have drawn; `xray` is kept from pretraining."""
