@@ -10,7 +10,7 @@ from vasculora.core.io import read_json, write_image, write_json
 from vasculora.recipes.config import finetune_settings
 from vasculora.recipes.finetune import finetune
 
-FAST = {"optim__lr": 3e-3, "trainer__batch_size": 4}
+FAST = {"optim__lr": 3e-3, "trainer__batch_size": 2}
 
 
 def about_scores(recorder):
