@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 from tests.conftest import TINY
 
@@ -5,7 +7,7 @@ from vasculora.core.io import read_json
 from vasculora.data.synthetic.probes import PROBES
 from vasculora.data.synthetic.styles import STYLES
 from vasculora.model.predictor import Predictor
-from vasculora.model.pretrained import open_model
+from vasculora.model.pretrained import defaults_path, open_model
 from vasculora.recipes.pretrain import PretrainConfig, pretrain
 
 SCORES = {*STYLES, *PROBES, "prompt_sensitivity"}
@@ -31,6 +33,7 @@ def test_it_makes_a_base(base, drawn_dir):
     assert {path.name for path in out.iterdir()} == {
         "card.md",
         "config.json",
+        "finetune.yaml",
         "model.safetensors",
         "scores.json",
         "tokenizer.json",
@@ -40,6 +43,7 @@ def test_it_makes_a_base(base, drawn_dir):
     prediction = Predictor.from_pretrained(out)(drawn_dir / "images" / "0000.png", "blood vessel")
     assert prediction.prob.shape == (64, 64)
     assert open_model(out).memory.prompt == MINUTE.prompt
+    assert defaults_path(out).read_text() == defaults_path("nano").read_text()
 
 
 def test_the_card_tells_its_scores(base):
@@ -77,6 +81,56 @@ def test_left_and_right_come_before_all_else(tmp_path, new_recorder):
     # the words before them have seen other pictures, which hardly matters: 0.1 apart without it
     assert vessels[0] == pytest.approx(shapes[0], abs=0.01)
     assert abs(vessels[1] - shapes[1]) > 0.015
+
+
+def go_on(base, **settings):
+    brief = {"steps": 2, "place_steps": 0, "report_every": 2, "batch_size": 2, "num_scored": 1}
+    return PretrainConfig(base=str(base), **(brief | settings))
+
+
+def test_a_base_goes_on_from_another(base, tmp_path, new_recorder):
+    earlier, later, report = base[0], tmp_path / "later", new_recorder()
+    pretrain(go_on(earlier, seed=1, optim={"lr": 1e-9}), later, report=report)
+    one, other = (open_model(out) for out in (earlier, later))
+    assert one.memory == other.memory
+    weights = other.model.state_dict()
+    for name, weight in one.model.state_dict().items():
+        # steps of 1e-9 are lost in the 16 bits of the file: what it began from shows
+        assert weights[name].allclose(weight, atol=1e-6), name
+    assert [line.split(" -")[0] for line in report.lines] == ["Step 2/2"]
+
+
+def test_going_on_teaches_masks_and_keeps_words(base, tmp_path, recorder):
+    pretrain(go_on(base[0], seed=1), tmp_path / "later", report=recorder)
+    before, after = (open_model(out).model.state_dict() for out in (base[0], tmp_path / "later"))
+    moved = {name.split(".")[0] for name in before if not before[name].equal(after[name])}
+    assert moved == {"seg_projector", "grounding"}
+
+
+def test_the_card_tells_what_it_went_on_from(base, tmp_path, recorder):
+    later, latest = tmp_path / "later", tmp_path / "latest"
+    pretrain(go_on(base[0]), later, report=recorder)
+    pretrain(go_on(later), latest, report=recorder)
+    card = (latest / "card.md").read_text()
+    assert "an earlier base, told of below: 2 steps, 4 drawn images" in card
+    assert "\nbase: later\n" in card
+    assert str(tmp_path) not in card
+    assert card.count("# What it went on from") == 2
+    assert card.index("base: later") < card.index("base: minute") < card.index("  sam_size: 64")
+    assert card.count("architecture:") == 1
+
+
+@pytest.mark.parametrize("settings", [{"architecture": TINY}, {"word_steps": 3}])
+def test_what_a_base_decides_is_not_set_again(base, settings):
+    with pytest.raises(ValueError, match=rf"{next(iter(settings))}: the base to go on from"):
+        go_on(base[0], **settings)
+
+
+def test_only_a_base_of_drawings_goes_on(tmp_path, base, recorder):
+    other = tmp_path / "other"
+    shutil.copytree(base[0], other, ignore=shutil.ignore_patterns("card.md"))
+    with pytest.raises(FileNotFoundError, match=r"has no card\.md: pretraining goes on from bases"):
+        pretrain(go_on(other), tmp_path / "later", report=recorder)
 
 
 def test_a_base_is_not_written_over(base, recorder):

@@ -10,6 +10,7 @@ import difflib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -50,9 +51,14 @@ def load_config(
     return _check(cls, tree, where="override")
 
 
-def dump_config(config: BaseModel) -> str:
-    """Return the settings as YAML with every field written out; `load_config` reads them back."""
-    tree = config.model_dump(mode="json")
+def dump_config(config: BaseModel, *, without: AbstractSet[str] = frozenset()) -> str:
+    """Return the settings as YAML with every field written out; `load_config` reads them back.
+
+    Args:
+        config: The settings.
+        without: Fields that are left out.
+    """
+    tree = config.model_dump(mode="json", exclude=set(without))
     text: str = yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
     return text
 

@@ -6,15 +6,19 @@ sentence, and such a base looks healthy and cannot be fine-tuned. The card holds
 Words come first (`recipes/words.py`); then everything but the language model learns masks, left and
 right before all else: a decoder that follows places soon follows colours and forms too, while one
 that began with these never found places, and one that is seldom asked for places loses them again.
+A base can also go on from an earlier one, whose words it keeps.
 """
 
+import re
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from transformers import PreTrainedTokenizerBase
 
 from vasculora.core.config import dump_config
 from vasculora.core.io import write_json, write_text
@@ -31,9 +35,10 @@ from vasculora.engine.optim import OptimConfig, build_optimizer, build_schedule
 from vasculora.engine.trainer import Trainer
 from vasculora.losses.objective import Objective, ObjectiveConfig
 from vasculora.metrics.mask import prompt_sensitivity
+from vasculora.model.base import NANO, find_folder
 from vasculora.model.memory import Memory, write_memory
 from vasculora.model.predictor import Predictor
-from vasculora.model.pretrained import open_model
+from vasculora.model.pretrained import DEFAULTS_NAME, defaults_path, open_model
 from vasculora.model.processor import Processor
 from vasculora.model.prompts import PromptConfig
 from vasculora.model.sa2va import Sa2VA
@@ -51,6 +56,7 @@ _HELD_OUT_SEED = 2**31
 """Scored drawings come from seeds that training never uses."""
 _WORDS_SEED = 2**30
 """Words are learnt beside other drawings than masks."""
+_DECIDED_BY_A_BASE = frozenset({"architecture", "prompt", "word_steps"})
 
 
 class PretrainConfig(BaseModel):
@@ -58,6 +64,8 @@ class PretrainConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    base: str | None = None
+    """A base of `vasculora pretrain` to go on from, with its sizes and words; None begins anew."""
     architecture: ArchitectureConfig = ArchitectureConfig()
     """Sizes of the base."""
     prompt: PromptConfig = PromptConfig()
@@ -91,6 +99,16 @@ class PretrainConfig(BaseModel):
     gpu: int | None = None
     """Index of the GPU; None takes the first one, or the CPU where there is none."""
 
+    @model_validator(mode="after")
+    def _keep_what_a_base_decides(self) -> "PretrainConfig":
+        given = self.model_fields_set & _DECIDED_BY_A_BASE
+        if self.base is not None and given:
+            raise ValueError(
+                f"{', '.join(sorted(given))}: the base to go on from ({self.base}) decides this. "
+                "Leave it out, or leave out base."
+            )
+        return self
+
 
 def pretrain(config: PretrainConfig, out: Path, *, report: Report) -> dict[str, float]:
     """Make a base in the folder `out` and return its scores.
@@ -102,43 +120,78 @@ def pretrain(config: PretrainConfig, out: Path, *, report: Report) -> dict[str, 
 
     Raises:
         ValueError: If the folder is not empty.
+        FileNotFoundError: If the base to go on from is none, or was not made by pretraining.
     """
     if out.exists() and any(out.iterdir()):
         raise ValueError(f"{out} is not empty. Choose another --out.")
     start = time.perf_counter()
     set_seed(config.seed)
-    prompt, arch = config.prompt, config.architecture
-    tokenizer = train_tokenizer(all_phrases(), prompt, vocab_size=arch.vocab_size)
-    model = build_from_scratch(arch, tokenizer)
+    model, tokenizer, memory = _begin(config, report)
     num_parameters = sum(param.numel() for param in model.parameters())
     report.note(f"Base: {num_parameters:,} parameters, {len(tokenizer)} tokens.")
-    memory = Memory(processor=processor_config(arch), prompt=prompt)
     tokenizer.save_pretrained(out)
     write_memory(out, memory)
+    _copy_defaults(config.base or NANO, out)
     # soft area targets: the same shape as the masks, a quarter of the work of full resolution
     learning = memory.processor.model_copy(update={"target": "area"})
-    processor = Processor(tokenizer, learning, prompt)
+    processor = Processor(tokenizer, learning, memory.prompt)
     model = model.to(pick_device(config.gpu))
-    words_seed = config.seed + _WORDS_SEED
-    pictures = _drawn_data(config, config.word_steps, seed=words_seed, places_share=0.0)
-    teach_words(
-        model,
-        processor,
-        all_phrases(),
-        pictures,
-        steps=config.word_steps,
-        seed=words_seed,
-        report=report,
-    )
+    if config.base is None:
+        _teach_words(config, model, processor, report)
     model.mllm.requires_grad_(False)
-    _teach(config, model, processor, out, report)
+    _teach_masks(config, model, processor, out, report)
     minutes = (time.perf_counter() - start) / 60
     scores = score_base(out, num_cases=config.num_scored, report=report)
     write_card(out, config, scores, num_parameters=num_parameters, minutes=minutes)
     return scores
 
 
-def _teach(
+def _begin(config: PretrainConfig, report: Report) -> tuple[Sa2VA, PreTrainedTokenizerBase, Memory]:
+    """Return a model to teach, its tokenizer and what will be remembered of it."""
+    if config.base is not None:
+        folder = find_folder(config.base)
+        if not (folder / CARD_NAME).is_file():
+            raise FileNotFoundError(
+                f"{folder} has no {CARD_NAME}: pretraining goes on from bases that it made itself, "
+                "from drawings alone. Name one of these, or leave out base."
+            )
+        opened = open_model(config.base)
+        memory = Memory(processor=opened.memory.processor, prompt=opened.memory.prompt)
+        return opened.model, opened.processor.tokenizer, memory
+    tokenizer = train_tokenizer(
+        all_phrases(), config.prompt, vocab_size=config.architecture.vocab_size
+    )
+    memory = Memory(processor=processor_config(config.architecture), prompt=config.prompt)
+    return build_from_scratch(config.architecture, tokenizer), tokenizer, memory
+
+
+def _copy_defaults(base: str, out: Path) -> None:
+    """Let a base be fine-tuned as the one it comes from, or as the bundled one, which is as small.
+
+    Without that it would be tuned like a large model, in steps far too small for it.
+    """
+    defaults = defaults_path(base)
+    if defaults is not None:
+        shutil.copyfile(defaults, out / DEFAULTS_NAME)
+
+
+def _teach_words(
+    config: PretrainConfig, model: Sa2VA, processor: Processor, report: Report
+) -> None:
+    """Train the language model alone."""
+    seed = config.seed + _WORDS_SEED
+    teach_words(
+        model,
+        processor,
+        all_phrases(),
+        _drawn_data(config, config.word_steps, model.sam_size, seed=seed, places_share=0.0),
+        steps=config.word_steps,
+        seed=seed,
+        report=report,
+    )
+
+
+def _teach_masks(
     config: PretrainConfig, model: Sa2VA, processor: Processor, out: Path, report: Report
 ) -> None:
     """Train all weights that are not frozen, saving the base as it goes."""
@@ -146,7 +199,7 @@ def _teach(
     num_images = config.report_every * config.batch_size
     places, everything = (
         EpochLoader(
-            _drawn_data(config, num_images, seed=config.seed, places_share=share),
+            _drawn_data(config, num_images, model.sam_size, seed=config.seed, places_share=share),
             processor.batch,
             batch_size=config.batch_size,
             seed=config.seed,
@@ -185,11 +238,11 @@ def _teach(
 
 
 def _drawn_data(
-    config: PretrainConfig, num: int, *, seed: int, places_share: float
+    config: PretrainConfig, num: int, size: int, *, seed: int, places_share: float
 ) -> DrawnDataset:
     return DrawnDataset(
         num,
-        size=config.architecture.sam_size,
+        size=size,
         seed=seed,
         shapes_share=config.shapes_share,
         max_phrases=config.max_phrases,
@@ -267,20 +320,35 @@ def write_card(
     rows = "\n".join(f"| {name} | {score:.3f} |" for name, score in scores.items())
     card = _CARD.format(
         num_parameters=f"{num_parameters:,}",
+        origin="random weights" if config.base is None else "an earlier base, told of below",
         minutes=f"{minutes:.0f}",
         steps=config.steps,
         images=f"{config.steps * config.batch_size:,}",
         max_phrases=config.max_phrases,
         num_scored=config.num_scored,
         rows=rows,
-        settings=dump_config(config).strip(),
+        settings=_settings(config),
     )
-    write_text(out / CARD_NAME, card)
+    write_text(out / CARD_NAME, card + ("" if config.base is None else _earlier(config.base)))
+
+
+def _settings(config: PretrainConfig) -> str:
+    """Return the settings as YAML; of a base, its name and not the settings that it decided."""
+    if config.base is None:
+        return dump_config(config).strip()
+    named = config.model_copy(update={"base": Path(config.base).name})
+    return dump_config(named, without=_DECIDED_BY_A_BASE).strip()
+
+
+def _earlier(base: str) -> str:
+    """Return an earlier base's card as a part of a later one's."""
+    card = (find_folder(base) / CARD_NAME).read_text()
+    return "\n# What it went on from\n\n" + re.sub(r"^#", "##", card, flags=re.MULTILINE)
 
 
 _CARD = """# A Sa2VA of {num_parameters} parameters, from drawings only
 
-Made by `vasculora pretrain` from random weights: {steps} steps, {images} drawn images, up to
+Made by `vasculora pretrain` from {origin}: {steps} steps, {images} drawn images, up to
 {max_phrases} phrases asked of each, {minutes} minutes. No photograph, no patient and no published
 weight went into it. It is there to be fine-tuned, to try the program and to test it; it is no
 medical device.
