@@ -61,7 +61,7 @@ def test_the_card_tells_what_was_measured():
 
 @pytest.mark.parametrize("style", PRETRAINING_STYLES)
 def test_it_segments_drawings_like_those_it_learnt_from(nano, style):
-    samples = [drawn(style, index) for index in range(6)]
+    samples = [drawn(style, index) for index in range(12)]
     vessels = [
         type(s)(
             case_id=s.case_id,
@@ -74,21 +74,17 @@ def test_it_segments_drawings_like_those_it_learnt_from(nano, style):
     ]
     recorded = json.loads((NANO / "scores.json").read_text())[style]
     dice = evaluate(nano, vessels, batch_size=6).mean()["dice"]
-    assert dice == pytest.approx(recorded, abs=0.12)
+    assert dice == pytest.approx(recorded, abs=0.1)
 
 
 @pytest.mark.parametrize("name", PROBES)
 def test_its_masks_follow_a_word(nano, name):
-    """A base that heard "background" alone scored 0.47 and 0.57 to 0.59 here.
-
-    Left and right this one does not hear yet, as its card says.
-    """
+    """A base that heard "background" alone scored 0.47 and 0.57 to 0.59 here."""
     drawings = (np.random.default_rng([SEEN, index]) for index in range(8))
     cases = [draw_probe(name, rng, 256) for rng in drawings]
     recorded = json.loads((NANO / "scores.json").read_text())[name]
     dice = evaluate(nano, cases, batch_size=8).mean()["dice"]
-    if name != "left / right":
-        assert recorded > 0.7
+    assert recorded > 0.7
     assert dice == pytest.approx(recorded, abs=0.15)
 
 

@@ -1,8 +1,8 @@
 """The two that learn: nano by the product's own parts, and MONAI's U-Nets.
 
-Both see the same stream of augmented images, and both are asked through `predict_batch`, so one
-evaluation scores them. All weights of nano (`everything`) are opened here: the product opens its
-groups only.
+Both see the same images in the same order, each varied as suits it best, and both are asked
+through `predict_batch`, so one evaluation scores them. All weights of nano (`everything`) are
+opened here: the product opens its groups only.
 """
 
 from collections.abc import Callable, Sequence
@@ -57,9 +57,9 @@ class Task:
     drawn: Drawn
     seconds: float
     seed: int
-    augment: str
     base: str
     overrides: tuple[str, ...]
+    unet_augment: str
     unet_lr: float
     unet_batch: int
     unet_side: int | None
@@ -146,12 +146,13 @@ def learn_unet(task: Task, build: Callable[[int], nn.Module]) -> Learnt:
     channels = 1 if all(_is_grey(record) for record in task.drawn.train) else 3
     model = build(channels).to(accelerator.device, memory_format=torch.channels_last)
     asked = UNetAnswerer(model, channels=channels, side=task.unet_side)
-    config = settle_modality(_settings(task), task.drawn.train, phrase=_PHRASE, report=Silent())
+    config = _settings(task, [f"data.augment={task.unet_augment}"])
+    config = settle_modality(config, task.drawn.train, phrase=_PHRASE, report=Silent())
     modality = config.data.modality
     data = VesselDataset(
         task.drawn.train,
         phrase=_PHRASE,
-        transform=build_augment(task.augment, None if modality == "auto" else modality),
+        transform=build_augment(config.data.augment, None if modality == "auto" else modality),
         seed=task.seed,
         draws=_draws(task),
         cache_bytes=int(config.data.cache_gb * 2**30),
@@ -270,27 +271,25 @@ def basicunet(channels: int) -> nn.Module:
 def _nano_parts(task: Task) -> tuple[FinetuneConfig, OpenedModel, VesselDataset, Accelerator]:
     """Return settings, base and images as the product's own fine-tuning would have them."""
     accelerator = build_accelerator(pick_device())
-    config = _settings(task)
+    config = _settings(task, task.overrides)
     opened = open_base(config, accelerator.device, Silent())
     config, opened = settle_target(config, opened, task.drawn.train, Silent())
     phrase = opened.memory.prompt.phrase
     config = settle_modality(config, task.drawn.train, phrase=phrase, report=Silent())
-    data = samples_of(
-        config, opened, task.drawn.train, augment=task.augment, cut=True, cache_share=1.0
-    )
+    augment = config.data.augment
+    data = samples_of(config, opened, task.drawn.train, augment=augment, cut=True, cache_share=1.0)
     data.draws *= _draws(task)
     return config, opened, data, accelerator
 
 
-def _settings(task: Task) -> FinetuneConfig:
+def _settings(task: Task, overrides: Sequence[str]) -> FinetuneConfig:
     return finetune_settings(
         config_path=None,
         preset=None,
-        overrides=task.overrides,
+        overrides=overrides,
         values={
             "model": task.base,
             "data.path": "images",
-            "data.augment": task.augment,
             "trainer.num_workers": 0,
             "seed": task.seed,
         },
@@ -338,6 +337,7 @@ def _about(config: FinetuneConfig, fingerprint: str) -> dict[str, object]:
     return {
         "base_fingerprint": fingerprint,
         "target": config.target,
+        "augment": config.data.augment,
         "lora": config.lora.model_dump(mode="json"),
         "optim": config.optim.model_dump(mode="json"),
         "batch_size": config.trainer.batch_size,

@@ -42,9 +42,9 @@ def main() -> None:
             drawn=drawn[fold, num],
             seconds=args.minutes * 60,
             seed=args.seed,
-            augment=args.augment,
             base=args.base,
             overrides=tuple(args.override),
+            unet_augment=args.unet_augment,
             unet_lr=args.unet_lr,
             unet_batch=args.unet_batch,
             unet_side=args.unet_side or None,
@@ -75,12 +75,12 @@ def plans(args: argparse.Namespace) -> Iterator[Plan]:
 
 def settings_of(args: argparse.Namespace, method: str) -> dict[str, object]:
     """Return what a method's result depends on, beside its images; no path of the machine."""
-    told: dict[str, object] = {"minutes": args.minutes, "augment": args.augment}
-    told["threads"] = args.threads
+    told: dict[str, object] = {"minutes": args.minutes, "threads": args.threads}
     if method in ("nano", "everything"):
         told |= {"base": Path(args.base).name, "overrides": sorted(args.override)}
         return told | ({"lr": args.everything_lr} if method == "everything" else {})
-    return told | {"lr": args.unet_lr, "batch": args.unet_batch, "side": args.unet_side}
+    told |= {"augment": args.unet_augment, "lr": args.unet_lr}
+    return told | {"batch": args.unet_batch, "side": args.unet_side}
 
 
 def is_done(path: Path, settings: dict[str, object]) -> bool:
@@ -136,7 +136,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=["nano", "unet"])
     parser.add_argument("--base", default="nano", help="nano, or a base's folder")
     parser.add_argument("--override", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--augment", choices=("none", "light", "strong"), default="light")
+    parser.add_argument("--unet-augment", choices=("none", "light", "strong"), default="light")
     parser.add_argument("--unet-lr", type=float, default=3e-3)
     parser.add_argument("--unet-batch", type=int, default=4)
     parser.add_argument(

@@ -16,6 +16,7 @@ BUILDERS = {
     "presets/light.yaml": FinetuneConfig,
     "presets/official.yaml": FinetuneConfig,
     "nano/finetune.yaml": FinetuneConfig,
+    "nano_first.yaml": PretrainConfig,
     "nano.yaml": PretrainConfig,
 }
 

@@ -335,7 +335,7 @@ def pretrain(
 ) -> None:
     """Make a small base from drawings only: tokenizer, weights and a card.
 
-    [bold]Example[/bold]: vasculora pretrain --config configs/nano.yaml --out bases/mine
+    [bold]Example[/bold]: vasculora pretrain --config configs/nano_first.yaml --out bases/first
     """
     from vasculora.core.config import load_config
     from vasculora.recipes.pretrain import PretrainConfig

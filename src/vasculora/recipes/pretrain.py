@@ -343,15 +343,15 @@ def _settings(config: PretrainConfig) -> str:
 def _earlier(base: str) -> str:
     """Return an earlier base's card as a part of a later one's."""
     card = (find_folder(base) / CARD_NAME).read_text()
-    return "\n# What it went on from\n\n" + re.sub(r"^#", "##", card, flags=re.MULTILINE)
+    return "\n## What it went on from\n\n" + re.sub(r"^#", "###", card, flags=re.MULTILINE)
 
 
 _CARD = """# A Sa2VA of {num_parameters} parameters, from drawings only
 
-Made by `vasculora pretrain` from {origin}: {steps} steps, {images} drawn images, up to
-{max_phrases} phrases asked of each, {minutes} minutes. No photograph, no patient and no published
-weight went into it. It is there to be fine-tuned, to try the program and to test it; it is no
-medical device.
+Made by `vasculora pretrain` from {origin}: {steps} steps, {images} drawn images,
+up to {max_phrases} phrases asked of each, {minutes} minutes. No photograph, no patient and no
+published weight went into it. It is there to be fine-tuned, to try the program and to test it; it
+is no medical device.
 
 Mean Dice of "blood vessel" on {num_scored} drawings a style that training never saw (`xray`,
 `fundus` and `octa` are styles it never saw), at threshold 0.5, from the model's own answers; of
