@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from transformers import PreTrainedTokenizerBase
 
 from vasculora.core.config import dump_config
 from vasculora.core.io import write_json, write_text
@@ -126,15 +125,15 @@ def pretrain(config: PretrainConfig, out: Path, *, report: Report) -> dict[str, 
         raise ValueError(f"{out} is not empty. Choose another --out.")
     start = time.perf_counter()
     set_seed(config.seed)
-    model, tokenizer, memory = _begin(config, report)
+    model, door, memory = _begin(config)
     num_parameters = sum(param.numel() for param in model.parameters())
-    report.note(f"Base: {num_parameters:,} parameters, {len(tokenizer)} tokens.")
-    tokenizer.save_pretrained(out)
+    report.note(f"Base: {num_parameters:,} parameters, {len(door.tokenizer)} tokens.")
+    door.tokenizer.save_pretrained(out)
     write_memory(out, memory)
     _copy_defaults(config.base or NANO, out)
     # soft area targets: the same shape as the masks, a quarter of the work of full resolution
     learning = memory.processor.model_copy(update={"target": "area"})
-    processor = Processor(tokenizer, learning, memory.prompt)
+    processor = Processor(door.tokenizer, learning, memory.prompt)
     model = model.to(pick_device(config.gpu))
     if config.base is None:
         _teach_words(config, model, processor, report)
@@ -146,8 +145,8 @@ def pretrain(config: PretrainConfig, out: Path, *, report: Report) -> dict[str, 
     return scores
 
 
-def _begin(config: PretrainConfig, report: Report) -> tuple[Sa2VA, PreTrainedTokenizerBase, Memory]:
-    """Return a model to teach, its tokenizer and what will be remembered of it."""
+def _begin(config: PretrainConfig) -> tuple[Sa2VA, Processor, Memory]:
+    """Return a model to teach, the door to it and what will be remembered of it."""
     if config.base is not None:
         folder = find_folder(config.base)
         if not (folder / CARD_NAME).is_file():
@@ -157,12 +156,13 @@ def _begin(config: PretrainConfig, report: Report) -> tuple[Sa2VA, PreTrainedTok
             )
         opened = open_model(config.base)
         memory = Memory(processor=opened.memory.processor, prompt=opened.memory.prompt)
-        return opened.model, opened.processor.tokenizer, memory
+        return opened.model, opened.processor, memory
     tokenizer = train_tokenizer(
         all_phrases(), config.prompt, vocab_size=config.architecture.vocab_size
     )
     memory = Memory(processor=processor_config(config.architecture), prompt=config.prompt)
-    return build_from_scratch(config.architecture, tokenizer), tokenizer, memory
+    door = Processor(tokenizer, memory.processor, memory.prompt)
+    return build_from_scratch(config.architecture, tokenizer), door, memory
 
 
 def _copy_defaults(base: str, out: Path) -> None:
