@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import resource
 import time
+from concurrent.futures import ProcessPoolExecutor
 from statistics import median
 from typing import Any, cast
 
@@ -31,33 +32,34 @@ from vasculora.model.scratch import (
 from vasculora.recipes.config import PRESETS_DIR, FinetuneConfig
 
 PRESETS = ("light", "grounding_lora")
-SIDE, MASK_SIDE = 1024, 256
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=2, help="timed steps")
+    parser.add_argument("--side", type=int, default=1024, help="of the square SAM 2 sees")
     parser.add_argument("--label", default="2-core-cpu", help="hardware, for the file")
     args = parser.parse_args()
     rows = []
     for preset in PRESETS:
         # peak memory is a process's own, so each preset gets a fresh one
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            rows.append(pool.apply(one_preset, (preset, args.repeats)))
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(1, mp_context=context) as pool:
+            rows.append(pool.submit(one_preset, preset, args.repeats, args.side).result())
         print(json.dumps(rows[-1], indent=2), flush=True)
     write_result(__file__, args.label, rows)
 
 
-def one_preset(preset: str, repeats: int) -> dict[str, Any]:
+def one_preset(preset: str, repeats: int, side: int) -> dict[str, Any]:
     torch.manual_seed(0)
-    model, processor = build()
+    model, processor = build(side)
     settings = load_config(
         FinetuneConfig, PRESETS_DIR / f"{preset}.yaml", overrides=(), values={"data.path": "."}
     )
     peft = attach(model, settings.lora)
     sample = draw_case("cine", size=512, rng=np.random.default_rng(0), case_id="0")
     batch = processor.batch([sample])
-    objective = Objective(ObjectiveConfig(), sam_size=SIDE)
+    objective = Objective(ObjectiveConfig(), sam_size=side)
     before = peak_gb()
 
     def loss() -> torch.Tensor:
@@ -70,10 +72,11 @@ def one_preset(preset: str, repeats: int) -> dict[str, Any]:
         seconds.append(time.perf_counter() - start)
         peft.zero_grad(set_to_none=True)
     peak = peak_gb()
-    audit = audit_gradients(peft, loss, groups=GROUPS)
-    learning = [group for group in audit.groups if group.state != "frozen"]
+    groups = {name: GROUPS[name] for name in settings.lora.trainable}
+    learning = audit_gradients(peft, loss, groups=groups).groups
     return {
         "preset": preset,
+        "side": side,
         "threads": torch.get_num_threads(),
         "weights": sum(p.numel() for p in peft.parameters()),
         "trainable": {group.name: group.num_parameters for group in learning},
@@ -85,7 +88,7 @@ def one_preset(preset: str, repeats: int) -> dict[str, Any]:
     }
 
 
-def build() -> tuple[Sa2VA, Processor]:
+def build(side: int) -> tuple[Sa2VA, Processor]:
     """Return Hiera-large under a tiny language model, all random, and its processor."""
     arch, prompt = ArchitectureConfig(), PromptConfig()
     tokenizer = train_tokenizer(all_phrases(), prompt, vocab_size=arch.vocab_size)
@@ -93,10 +96,10 @@ def build() -> tuple[Sa2VA, Processor]:
     model = Sa2VA(
         family="internvl",
         mllm=cast(dict[str, Any], small.settings["mllm"]),
-        grounding=grounding_config(Sam2Geometry()),
+        grounding=grounding_config(Sam2Geometry(image_size=side)),
         seg_token_id=int(tokenizer.convert_tokens_to_ids(SEG_TOKEN)),
     )
-    config = processor_config(arch).model_copy(update={"sam_size": SIDE, "mask_size": MASK_SIDE})
+    config = processor_config(arch).model_copy(update={"sam_size": side, "mask_size": side // 4})
     return model, Processor(tokenizer, config, prompt)
 
 
