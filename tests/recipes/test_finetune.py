@@ -237,6 +237,11 @@ def test_presets_run(preset, tmp_path, tiny_settings, recorder, train):
     assert only_lora == (preset == "seed")
 
 
+def test_the_largest_seed_trains(tmp_path, tiny_settings, recorder, train):
+    config = tiny_settings(seed=2**32 - 1, trainer__epochs=1)
+    assert len(train(config, tmp_path / "run", report=recorder)["epochs"]) == 1
+
+
 def test_a_part_without_a_gradient_stops_the_run(tmp_path, tiny_settings, recorder):
     deaf = dict.fromkeys(("objective__dice", "objective__focal", "objective__bce"), 0.0)
     told = r"(?s)projector, mask_decoder cannot learn\..*Raise objective\.dice"

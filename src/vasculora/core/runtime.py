@@ -111,10 +111,23 @@ def worker_context() -> Literal["fork"] | None:
 
 
 def set_seed(seed: int) -> None:
-    """Seed Python, NumPy and PyTorch, on every device."""
+    """Seed Python, NumPy and PyTorch, on every device; NumPy by the last 32 bits alone."""
     random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 - libraries draw from the global generator
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - libraries draw from the global generator
     torch.manual_seed(seed)
+
+
+def is_out_of_memory(fault: BaseException) -> bool:
+    """Return whether a fault says that the memory of the GPU or of the machine is full.
+
+    PyTorch has a type for most that happens on a GPU, and only words for the rest.
+    """
+    if isinstance(fault, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(fault, RuntimeError) and any(word in str(fault) for word in _NO_ROOM)
+
+
+_NO_ROOM = ("DefaultCPUAllocator: ", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from vasculora.core.config import load_config
+from vasculora.core.config import Seed, load_config
 from vasculora.core.geometry import Fit, TargetRule
 from vasculora.data.frames import Frames
 from vasculora.data.splits import read_fold
@@ -183,7 +183,7 @@ class FinetuneConfig(BaseModel):
     say so, or not look."""
     eval_batch_size: int = Field(default=8, ge=1)
     """Images predicted together when the model is scored."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of everything random."""
     gpu: int | None = None
     """Index of the GPU; None takes the first one, or the CPU where there is none."""
@@ -343,7 +343,7 @@ class SynthConfig(BaseModel):
     """Number of images."""
     size: int = Field(default=256, ge=64)
     """Side of an image in pixels."""
-    seed: int = 0
+    seed: Seed = 0
     """The same seed draws the same images."""
 
 

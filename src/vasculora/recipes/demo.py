@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from vasculora.core.config import Seed
 from vasculora.core.io import read_json, write_json, write_text
 from vasculora.core.report import Report
 from vasculora.data.dataset import VesselDataset
@@ -53,7 +54,7 @@ class DemoConfig(BaseModel):
     """Drawn images; four fifths are learnt from."""
     epochs: int = Field(default=4, ge=3)
     """Passes over them."""
-    seed: int = 2025
+    seed: Seed = 2025
     """Seed of the drawings, the split and the training."""
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from vasculora.core.config import dump_config
+from vasculora.core.config import Seed, dump_config
 from vasculora.core.io import write_json, write_text
 from vasculora.core.report import Report
 from vasculora.core.runtime import build_accelerator, num_cores, pick_device, set_seed
@@ -93,7 +93,7 @@ class PretrainConfig(BaseModel):
     share of shapes is one of the others."""
     num_scored: int = Field(default=40, ge=1)
     """Drawings a style is scored on at the end."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of everything random."""
     gpu: int | None = None
     """Index of the GPU; None takes the first one, or the CPU where there is none."""

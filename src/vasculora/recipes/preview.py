@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from vasculora.core.config import Seed
 from vasculora.core.io import write_image
 from vasculora.core.report import Report
 from vasculora.core.types import Record, Sample
@@ -42,7 +43,7 @@ class PreviewConfig(BaseModel):
     """What to segment where the data names nothing itself."""
     num: int = Field(default=16, ge=1, le=100)
     """Samples that are drawn."""
-    seed: int = 0
+    seed: Seed = 0
     """The same seed shows the same samples."""
 
 

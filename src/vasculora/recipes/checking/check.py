@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Bool
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
+from vasculora.core.config import Seed
 from vasculora.core.geometry import TargetRule
 from vasculora.core.report import Report
 from vasculora.core.types import Record
@@ -59,7 +60,7 @@ class CheckConfig(BaseModel):
     num_ceilings: int = Field(default=12, ge=0)
     """Masks on which ceilings are measured, drawn by the seed: fewer where images are large, but 3
     at least; 0 measures none."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the split and of what is drawn."""
 
 
