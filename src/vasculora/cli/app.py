@@ -3,8 +3,8 @@
 Nothing heavy is imported before a command runs, so that `--help` is quick. Line breaks in a
 command's docstring are shown as they are.
 
-Exit codes: 0 done, 1 a check or gate failed, 2 bad input, 3 the run cannot learn, 130 / 143
-stopped.
+Exit codes: 0 done, 1 a check or gate failed, 2 bad input or too little memory, 3 the run cannot
+learn, 130 / 143 stopped.
 """
 
 import sys

@@ -1,9 +1,11 @@
 """How a command ends: exit codes, and faults turned into one clear message.
 
-0 done, 1 a check or gate failed, 2 bad input, 3 the run cannot learn, 130 / 143 stopped.
+0 done, 1 a check or gate failed, 2 bad input or too little memory, 3 the run cannot learn, 130 /
+143 stopped.
 """
 
 import os
+import re
 import signal
 from types import FrameType
 from typing import Any, NoReturn
@@ -32,10 +34,10 @@ class Guarded(TyperGroup):
             _stop("stopped. What was finished is kept.", INTERRUPTED)
         except _Terminated:
             _stop("terminated. What was finished is kept.", TERMINATED)
-        except (ValueError, OSError, RuntimeError) as fault:
+        except (ValueError, OSError, RuntimeError, MemoryError) as fault:
             if ctx.params.get("debug"):
                 raise
-            _stop(_message(fault), _exit_code(fault))
+            _stop(*_verdict(fault))
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
@@ -47,6 +49,17 @@ def _stop(message: str, code: int) -> NoReturn:
     raise typer.Exit(code)
 
 
+def _verdict(fault: Exception) -> tuple[str, int]:
+    """Return message and exit code of a fault; one that is none of the user's making goes on."""
+    from vasculora.core.errors import CannotLearnError
+
+    if isinstance(fault, CannotLearnError):
+        return str(fault), CANNOT_LEARN
+    if isinstance(fault, RuntimeError | MemoryError):
+        return _without_room(fault), BAD_INPUT
+    return _message(fault), BAD_INPUT
+
+
 def _message(fault: Exception) -> str:
     """Return what to tell of a fault; what the system refused itself gets its file and a cure."""
     if isinstance(fault, OSError) and fault.strerror is not None and fault.filename is not None:
@@ -55,12 +68,19 @@ def _message(fault: Exception) -> str:
     return str(fault)
 
 
-def _exit_code(fault: Exception) -> int:
-    """Return the exit code of a fault; one that is none of the user's making is raised again."""
-    from vasculora.core.errors import CannotLearnError
+def _without_room(fault: RuntimeError | MemoryError) -> str:
+    """Return what to tell where memory ran out; any other fault is raised again."""
+    from vasculora.core.runtime import is_out_of_memory
 
-    if isinstance(fault, CannotLearnError):
-        return CANNOT_LEARN
-    if isinstance(fault, RuntimeError):
+    if not is_out_of_memory(fault):
         raise fault
-    return BAD_INPUT
+    asked = re.search(r"allocate ([\d.]+ \w+)", str(fault))
+    return _NO_ROOM.format(asked="" if asked is None else f" ({asked[1]} more were asked for)")
+
+
+_NO_ROOM = (
+    "memory ran out{asked}. Expected room for the model and all that is worked on together. What "
+    "was finished is kept. Lower --batch-size (finetune), --set eval_batch_size=1 (its scores) or "
+    "--set batch_size=1 (evaluate), train with --preset light, which keeps nothing of the image "
+    "encoder, or end what else fills this memory (nvidia-smi, top)."
+)

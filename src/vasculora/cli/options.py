@@ -39,7 +39,8 @@ Trainable = Annotated[
 Preset = Annotated[
     str | None,
     typer.Option(
-        help="Settings of a name: [bold]seed[/bold], [bold]light[/bold] or [bold]official[/bold]."
+        help="Settings of a name: [bold]seed[/bold], [bold]light[/bold], "
+        "[bold]grounding_lora[/bold] or [bold]official[/bold]."
     ),
 ]
 Gpu = Annotated[
