@@ -67,6 +67,36 @@ def test_two_images_must_not_share_their_output(run, picture, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("kind", ["mask", "overlay"])
+def test_what_somebody_drew_is_never_written_over(run, picture, tmp_path, kind):
+    drawn = tmp_path / "out" / f"frame 12_{kind}.png"
+    drawn.parent.mkdir()
+    drawn.write_bytes(b"hours of work")
+    with pytest.raises(
+        ValueError, match=rf"frame 12_{kind}.png is there already and is no earlier"
+    ):
+        run(picture)
+    assert [path.name for path in drawn.parent.iterdir()] == [drawn.name]
+    assert drawn.read_bytes() == b"hours of work"
+
+
+def test_an_earlier_prediction_is_written_anew(run, picture, tmp_path):
+    run(picture)
+    (tmp_path / "out" / "frame 12_overlay.png").unlink()  # it may have been stopped
+    run(picture, threshold=1e-6)
+    assert (opened(tmp_path / "out" / "frame 12_mask.png") == 255).all()
+
+
+def test_an_image_that_is_called_like_an_output_stays(run, picture, tmp_path):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    for name in ("a.png", "a_prob.png"):
+        (folder / name).write_bytes(picture.read_bytes())
+    with pytest.raises(ValueError, match=r"a_prob.png is there already"):
+        run(folder)
+    assert len(list(folder.iterdir())) == 2
+
+
 def test_the_phrase_and_the_threshold_can_be_others(run, picture, tmp_path):
     run(picture, phrase="冠状动脉", threshold=1e-6)
     assert (opened(tmp_path / "out" / "frame 12_mask.png") == 255).all()

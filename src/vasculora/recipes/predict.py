@@ -1,5 +1,6 @@
 """Segment images with a model: probability, mask and overlay of each, at the image's own size."""
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from vasculora.recipes.frames import tell_greys, wanted_frames
 from vasculora.viz.overlays import overlay
 
 _MAX_TOLD = 20
+_KINDS = ("prob", "mask", "overlay")
+"""The pictures of an image, in the order they are written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,11 +55,12 @@ def predict(
         report: Where progress goes.
 
     Raises:
-        ValueError: If an image cannot be read, two would share their output's name, or a setting
-            would change nothing.
+        ValueError: If an image cannot be read, two would share their output's name, a file of
+            another origin would be written over, or a setting would change nothing.
         FileNotFoundError: If an image or the model is not there.
     """
     pictures = _find_images(images, config, report)
+    _refuse_loss(pictures, out)
     predictor = open_predictor(
         config.model,
         official=config.official,
@@ -169,6 +173,26 @@ def _without_doubles(pictures: Sequence[_Picture]) -> list[_Picture]:
                 f"{picture.name}_mask.png. Predict them into two folders."
             )
     return list(seen.values())
+
+
+def _refuse_loss(pictures: Sequence[_Picture], out: Path) -> None:
+    """Make sure that no image is written over, and no mask that somebody drew.
+
+    What was predicted before may be written anew: each of its files has the one before it beside
+    it.
+    """
+    images = {os.path.realpath(picture.path) for picture in pictures}
+    for picture in pictures:
+        own = True
+        for kind in _KINDS:
+            path = _named(out / picture.name, kind)
+            is_there = path.exists()
+            if is_there and (not own or os.path.realpath(path) in images):
+                raise ValueError(
+                    f"{path} is there already and is no earlier prediction, so it would be lost. "
+                    "Choose another --out."
+                )
+            own = is_there
 
 
 def _tell_names(records: Sequence[Record], report: Report) -> None:
