@@ -6,16 +6,13 @@ very `attach` that a fine-tuning goes through, and cannot differ from it.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import init_empty_weights
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
-from transformers.initialization import no_init_weights
 
 from vasculora.model.groups import GroupCounts, count_groups, group_of
 from vasculora.model.lora import CONFIG_NAME, WEIGHTS_NAME, LoraSettings, attach
@@ -23,7 +20,7 @@ from vasculora.model.processor import ProcessorConfig
 from vasculora.model.sa2va import Sa2VA
 from vasculora.model.weights.file import read_header
 from vasculora.model.weights.files import Stored
-from vasculora.model.weights.placing import Origin
+from vasculora.model.weights.placing import Origin, weightless
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +84,7 @@ def build_empty(settings: Mapping[str, Any]) -> Sa2VA:
     Args:
         settings: What it is built from.
     """
-    with _weightless():
+    with weightless():
         return Sa2VA(**settings)
 
 
@@ -203,7 +200,7 @@ def count_attached(settings: Mapping[str, Any], lora: LoraSettings) -> GroupCoun
         NoTargetError: If a pattern matches no module.
     """
     model = build_empty(settings)
-    with _weightless():
+    with weightless():
         return count_groups(attach(model, lora))
 
 
@@ -226,7 +223,7 @@ def read_adapter(settings: Mapping[str, Any], path: Path) -> Adapter:
     try:
         config = LoraConfig.from_pretrained(path)
         model.name_or_path = config.base_model_name_or_path  # else peft warns of a base renamed
-        with _weightless():
+        with weightless():
             adapted = get_peft_model(model, config)
     except Exception as cause:
         raise ValueError(
@@ -251,13 +248,6 @@ def read_adapter(settings: Mapping[str, Any], path: Path) -> Adapter:
         ranks={group: rank for group, rank in ranks.items() if group is not None},
         stored=stored,
     )
-
-
-@contextmanager
-def _weightless() -> Iterator[None]:
-    """Make weights without memory, and without drawing the numbers that they would start from."""
-    with no_init_weights(), init_empty_weights():
-        yield
 
 
 def _add(counts: dict[torch.dtype, int], dtype: torch.dtype, shape: Iterable[int]) -> None:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import init_empty_weights
 from safetensors.torch import save
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
@@ -40,7 +39,7 @@ from vasculora.model.official.config import Sam2Geometry, official_config
 from vasculora.model.official.predict_forward import Answer, predict_forward
 from vasculora.model.processor import Processor
 from vasculora.model.weights.files import find_weights
-from vasculora.model.weights.placing import place
+from vasculora.model.weights.placing import place, weightless
 
 WEIGHTS_NAME = "model.safetensors"
 
@@ -278,7 +277,7 @@ class Sa2VA(nn.Module):
             ValueError: If they are damaged or do not fit.
         """
         found = find_weights(base.folder)
-        with blaming_config(base.folder), init_empty_weights():
+        with blaming_config(base.folder), weightless():
             model = cls(**base.settings)
         place(
             model,

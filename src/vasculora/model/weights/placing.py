@@ -5,12 +5,15 @@ weight its tensor, of the right shape. Then each is read, cut and converted on i
 the model in its own number format and one shard are all that is ever in memory.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from accelerate import init_empty_weights
 from torch import Tensor, nn
+from transformers.initialization import no_init_weights
 
 from vasculora.model.weights.files import Stored, read_weights
 
@@ -33,6 +36,13 @@ class Origin:
 
     names: tuple[str, ...]
     take: Callable[[Sequence[Tensor]], Tensor] = _first
+
+
+@contextmanager
+def weightless() -> Iterator[None]:
+    """Build models without memory for weights, and without drawing what they would start from."""
+    with no_init_weights(), init_empty_weights():
+        yield
 
 
 def place(
