@@ -1,3 +1,4 @@
+import json
 import re
 
 import pytest
@@ -8,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from tests.conftest import draw
 
 from vasculora.core.errors import CannotLearnError
-from vasculora.core.runtime import set_seed
+from vasculora.core.runtime import is_out_of_memory, set_seed
 from vasculora.losses.objective import Objective, ObjectiveConfig
 from vasculora.model.groups import group_of, trainable_groups
 from vasculora.model.lora import (
@@ -352,6 +353,16 @@ def test_cut_and_missing_files_are_told(opened, tiny_base, tmp_path, name):
     file.unlink()
     with pytest.raises(FileNotFoundError, match="is missing: the run saved no finished epoch"):
         load_adapter(Sa2VA.from_pretrained(tiny_base), path)
+
+
+def test_an_adapter_that_finds_no_room_is_not_called_damaged(opened, tiny_base, tmp_path):
+    path = tmp_path / "adapter"
+    save_adapter(attached(opened), path)
+    config = path / "adapter_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"r": 2**50}))
+    with pytest.raises(RuntimeError) as caught:
+        load_adapter(Sa2VA.from_pretrained(tiny_base), path)
+    assert is_out_of_memory(caught.value)
 
 
 def test_an_adapter_with_holes_is_refused(opened, tiny_base, tmp_path):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from vasculora.core.io import write_bytes
+from vasculora.core.runtime import is_out_of_memory
 
 CHECKPOINT_NAME = "resume.pt"
 
@@ -55,6 +56,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         return Checkpoint(**torch.load(path, map_location="cpu", weights_only=True))
     except Exception as cause:
+        if is_out_of_memory(cause):
+            raise
         raise ValueError(
             f"{path}: the file is damaged ({type(cause).__name__}). Start again with another --out."
         ) from cause

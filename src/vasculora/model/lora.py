@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from vasculora.core.errors import NoTargetError
+from vasculora.core.runtime import is_out_of_memory
 from vasculora.model.folding import fold
 from vasculora.model.groups import FROZEN_GROUPS, TRAINABLE_GROUPS, group_of
 from vasculora.model.sa2va import Sa2VA
@@ -202,6 +203,8 @@ def load_adapter(model: Sa2VA, path: Path) -> PeftModel:
             config = fold(LoraConfig.from_pretrained(path))
             loaded = PeftModel.from_pretrained(model, path, config=config)
     except Exception as cause:
+        if is_out_of_memory(cause):
+            raise
         raise ValueError(
             f"{path}: the adapter is damaged or does not fit this base "
             f"({str(cause).splitlines()[0]}). Copy it again, or give the base it was trained on."

@@ -2,6 +2,7 @@ import copy
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
@@ -283,3 +284,20 @@ def test_what_the_loss_owes_to_frozen_weights_is_not_taken_for_the_others():
 
     report = audit_gradients(model, loss, groups={"both": "."})
     assert [cut.kind for cut in report.cuts] == ["other_tensor"]
+
+
+@pytest.mark.parametrize("ask", [torch.empty, np.empty], ids=["torch", "numpy"])
+def test_a_pass_too_large_to_be_followed_leaves_the_table(ask):
+    model, calls = Pair(), []
+
+    def loss():
+        calls.append(None)
+        if len(calls) == 2:  # the first is measured, this one is followed
+            ask(2**55)
+        return model.near.detach().sum() * model.far.sum()
+
+    with pytest.warns(UserWarning, match="the pass could not be followed"):
+        report = audit_gradients(model, loss)
+    assert len(calls) == 2
+    assert states(report) == {"near": "dead", "far": "learns"}
+    assert report.cuts == ()

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 
+from vasculora.core.runtime import is_out_of_memory
 from vasculora.engine.audit.blame import blame_backward, blame_forward, unused_at
 from vasculora.engine.audit.faults import explain_fault
 from vasculora.engine.audit.findings import cut
@@ -87,10 +88,10 @@ def diagnose(case: Case) -> list[Cut]:
         ends = trace.of(loss)
         case.guard.adopt(loss)
         backward(loss)
-    except torch.OutOfMemoryError:
-        warnings.warn(_NO_ROOM, stacklevel=3)
-        return []
-    except RuntimeError as fault:
+    except (RuntimeError, MemoryError) as fault:
+        if is_out_of_memory(fault):
+            warnings.warn(_NO_ROOM, stacklevel=3)
+            return []
         if not is_told(fault):
             raise
         return [explain_fault(fault, trace, groups=tuple(case.groups))]

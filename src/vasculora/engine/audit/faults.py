@@ -13,7 +13,7 @@ _UNDIFFERENTIABLE = re.compile(r"derivative for aten::(\w+) is not implemented")
 _SHAPE = re.compile(r"Tensor \[([\d, ]*)\]\], which")
 
 
-def explain_fault(fault: RuntimeError, trace: Trace, *, groups: tuple[str, ...]) -> Cut:
+def explain_fault(fault: Exception, trace: Trace, *, groups: tuple[str, ...]) -> Cut:
     """Return the cut behind an error about tensors edited in place or made in inference mode.
 
     Args:

@@ -65,7 +65,7 @@ def move(learners: Mapping[str, Parameter], nudges: Mapping[str, Tensor]) -> Non
             learners[name].add_(nudge)
 
 
-def is_told(fault: RuntimeError) -> bool:
+def is_told(fault: Exception) -> bool:
     """Return whether torch's complaint is one of the kinds that the diagnosis explains."""
     return any(words in str(fault) for words in _TOLD)
 

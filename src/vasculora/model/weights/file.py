@@ -17,6 +17,8 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from vasculora.core.runtime import is_out_of_memory
+
 COPY_AGAIN = "Copy it again from where it came from."
 
 _LFS_START = b"version https://git-lfs"
@@ -159,9 +161,9 @@ def _clear_errors(path: Path) -> Iterator[None]:
         raise _needs_code(path, "holds Python objects beside tensors") from cause
     except OSError as cause:
         raise _unreadable(path, cause) from cause
-    except MemoryError:
-        raise
     except Exception as cause:
+        if is_out_of_memory(cause):
+            raise
         raise damaged(path, cause) from cause
 
 
