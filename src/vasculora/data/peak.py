@@ -14,7 +14,6 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 from scipy.ndimage import gaussian_filter, maximum_filter, minimum_filter
-from scipy.signal import savgol_filter
 
 _SIDE = 256  # of a frame when it is looked at, in pixels
 _WIDEST = 13  # pixels of it: wider than the vessels
@@ -55,6 +54,8 @@ def filling(frames: Iterable[UInt8[np.ndarray, "h w 3"]]) -> Float[np.ndarray, "
     curve: Float[np.ndarray, " t"] = moving.mean(axis=(1, 2), dtype=np.float64)
     window = min(_WINDOW, len(curve) - (len(curve) + 1) % 2)
     if window > 2:
+        from scipy.signal import savgol_filter  # takes a second to import
+
         curve = savgol_filter(curve, window, 2, mode="interp")
     return curve
 

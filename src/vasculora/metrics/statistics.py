@@ -25,7 +25,6 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy import stats
 
 LEAST_GROUPS = 5
 """Fewer tell nothing about groups that were not seen: no interval, no test."""
@@ -196,6 +195,8 @@ def _ends(
     if 1 - told.mean() <= _TAIL:
         high, low = error * np.quantile(-shift[told] / errors[told], [1 - _TAIL, _TAIL])
     else:
+        from scipy import stats  # takes half a second to import
+
         tail = stats.norm.cdf(np.sqrt(ratio) * stats.t.ppf(_TAIL, num_groups - 1))
         low, high = np.quantile(shift, [tail, 1 - tail])
     return float(mean + low), float(mean + high)
@@ -235,6 +236,8 @@ def _signed_ranks(gains: Float[np.ndarray, " g"]) -> tuple[float, float] | tuple
     moved = moved[moved != 0]
     if len(gains) < LEAST_GROUPS or not moved.size:
         return None, None
+    from scipy import stats  # takes half a second to import
+
     ranks = stats.rankdata(np.abs(moved))
     effect = float((ranks * np.sign(moved)).sum() / ranks.sum())
     return float(stats.wilcoxon(moved).pvalue), effect
