@@ -115,6 +115,13 @@ def test_it_writes_nothing_but_what_it_was_asked_for(tmp_path, tiny_settings, di
     assert sorted(disc_dir.rglob("*")) == before
 
 
+def test_the_audit_of_a_run_is_not_written_over(tmp_path, tiny_settings, recorder):
+    (tmp_path / "config.yaml").touch()
+    with pytest.raises(ValueError, match=r"audit\.json is what the run in .* began with"):
+        audit(tiny_settings(), tmp_path, report=recorder)
+    assert names(tmp_path) == {"config.yaml"}
+
+
 def test_a_run_begins_with_its_own_audit(tmp_path, tiny_settings, train, recorder):
     """The same batch, the same weights, the same numbers."""
     config = tiny_settings(trainer__epochs=1)

@@ -98,6 +98,7 @@ def test_without_a_val_the_test_part_is_scored(score, split_dir):
     assert (result["split"], result["num_cases"]) == ("test", 1)
 
 
+@pytest.mark.slow
 def test_a_run_s_split_counts_for_its_own_data_only(
     score, tmp_path, tiny_settings, recorder, drawn_dir
 ):
@@ -154,6 +155,17 @@ def test_the_report_of_a_run_is_not_written_over(drawn_dir, tiny_base, recorder,
     config = EvaluateConfig(model=str(tiny_base), data=drawn_dir)
     with pytest.raises(ValueError, match="holds the report that the run in"):
         evaluate_model(config, tmp_path / "run" / "report", report=recorder)
+
+
+@pytest.mark.parametrize("name", ["cases.csv", "report.html"])
+def test_another_program_s_file_is_never_written_over(name, score, tmp_path):
+    own = tmp_path / "out" / name
+    own.parent.mkdir()
+    own.write_text("hours of work")
+    with pytest.raises(ValueError, match=rf"{name} is there already and is none of an earlier"):
+        score()
+    assert [path.name for path in own.parent.iterdir()] == [name]
+    assert own.read_text() == "hours of work"
 
 
 def test_nothing_is_written_into_the_data(drawn_dir, tiny_base, recorder):

@@ -30,7 +30,12 @@ from vasculora.model.modes import in_mode
 from vasculora.model.pretrained import OpenedModel
 from vasculora.recipes.config import FinetuneConfig
 from vasculora.recipes.modality import settle_modality
-from vasculora.recipes.run_folder import AUDIT_NAME, read_data, refuse_inside
+from vasculora.recipes.run_folder import (
+    AUDIT_NAME,
+    read_data,
+    refuse_audit_of_run,
+    refuse_inside,
+)
 from vasculora.recipes.setup import build_trainer, open_base, samples_of, tell_attached
 from vasculora.recipes.split import Looks, choose_split
 from vasculora.recipes.target import settle_target
@@ -51,11 +56,12 @@ def audit(config: FinetuneConfig, out: Path | None = None, *, report: Report) ->
         report: Where progress goes.
 
     Raises:
-        ValueError: If settings, data or model are not usable.
+        ValueError: If settings, data or model are not usable, or `out` is a run's folder.
         FileNotFoundError: If one of them is not there.
     """
     if out is not None:
         refuse_inside(config.data.path, out)
+        refuse_audit_of_run(out)
     found = _audit(config, report)
     if out is not None:
         write_json(out / AUDIT_NAME, found.to_dict())

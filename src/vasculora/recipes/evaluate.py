@@ -32,8 +32,10 @@ from vasculora.recipes.answering import build_answerer, refuse_idle_views
 from vasculora.recipes.config import AnswerConfig, DataConfig, EvaluateConfig
 from vasculora.recipes.predict import open_predictor
 from vasculora.recipes.reporting.gallery import Ask, pick_gallery
-from vasculora.recipes.reporting.report import read_run_facts, write_report
+from vasculora.recipes.reporting.report import REPORT_NAME, read_run_facts, write_report
 from vasculora.recipes.reporting.scorecard import (
+    CASES_NAME,
+    EVALUATION_NAME,
     About,
     beside,
     compared,
@@ -48,6 +50,7 @@ from vasculora.recipes.run_folder import (
     hidden_command,
     read_data,
     refuse_inside,
+    refuse_loss,
     refuse_report_of_run,
 )
 from vasculora.recipes.split import choose_part
@@ -85,11 +88,13 @@ def evaluate_model(
         command: What the user typed, to be shown in the report.
 
     Raises:
-        ValueError: If settings, data or model are not usable.
+        ValueError: If settings, data or model are not usable, or files of another origin would be
+            written over.
         FileNotFoundError: If one of them is not there.
     """
     refuse_inside(config.data, out)
     refuse_report_of_run(out)
+    refuse_loss(out / name for name in (EVALUATION_NAME, CASES_NAME, REPORT_NAME))
     predictor = None if config.model is None else _open(config, config.model)
     words = PromptConfig() if predictor is None else predictor.processor.prompt
     phrase = words.phrase

@@ -7,18 +7,20 @@ from pathlib import Path
 
 import numpy as np
 
-from vasculora.core.io import IMAGE_SUFFIXES, read_image, write_image
+from vasculora.core.io import read_image, write_image
 from vasculora.core.report import Report
 from vasculora.core.runtime import pick_device, pick_dtype
 from vasculora.core.types import Record
 from vasculora.data.sources import read_pictures
 from vasculora.data.sources.dicom import looks_like_dicom
+from vasculora.data.sources.files import list_files
 from vasculora.model.official.config import OfficialConfig
 from vasculora.model.predictor import Predictor
 from vasculora.model.pretrained import open_model
 from vasculora.recipes.answering import build_answerer, refuse_idle_views
 from vasculora.recipes.config import PredictConfig
 from vasculora.recipes.frames import tell_greys, wanted_frames
+from vasculora.recipes.run_folder import refuse_loss
 from vasculora.viz.overlays import overlay
 
 _MAX_TOLD = 20
@@ -156,7 +158,10 @@ def _plain_images(image: Path) -> Iterator[_Picture]:
     """Yield the pictures at a path that are no DICOM files."""
     if not image.is_dir() and looks_like_dicom(image):
         return
-    paths = sorted(p for p in image.iterdir() if _is_image(p)) if image.is_dir() else [image]
+    paths = [image]
+    if image.is_dir():
+        files = list_files(image, deep=False)
+        paths = [image / name for name in sorted(files.plain + files.odd)]
     for path in paths:
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such image. Check the path.")
@@ -176,23 +181,17 @@ def _without_doubles(pictures: Sequence[_Picture]) -> list[_Picture]:
 
 
 def _refuse_loss(pictures: Sequence[_Picture], out: Path) -> None:
-    """Make sure that no image is written over, and no mask that somebody drew.
-
-    What was predicted before may be written anew: each of its files has the one before it beside
-    it.
-    """
+    """Make sure that no image is written over, and no mask that somebody drew."""
     images = {os.path.realpath(picture.path) for picture in pictures}
     for picture in pictures:
-        own = True
-        for kind in _KINDS:
-            path = _named(out / picture.name, kind)
-            is_there = path.exists()
-            if is_there and (not own or os.path.realpath(path) in images):
+        files = [_named(out / picture.name, kind) for kind in _KINDS]
+        for path in files:
+            if os.path.realpath(path) in images:
                 raise ValueError(
-                    f"{path} is there already and is no earlier prediction, so it would be lost. "
-                    "Choose another --out."
+                    f"{path} is an image that is to be segmented, so it would be lost. Choose "
+                    "another --out."
                 )
-            own = is_there
+        refuse_loss(files)
 
 
 def _tell_names(records: Sequence[Record], report: Report) -> None:
@@ -207,7 +206,3 @@ def _tell_names(records: Sequence[Record], report: Report) -> None:
             "names.jsonl --keep-names` lists all of them, for your own eyes."
         )
     report.warn("\n".join(["DICOM files are written under pseudonyms:", *lines]))
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES

@@ -16,7 +16,7 @@ Where the data is DICOM, its path and the names in it are not written at all.
 import hashlib
 import os
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from vasculora.core.config import dump_config, load_config
@@ -138,6 +138,40 @@ def refuse_report_of_run(out: Path) -> None:
         raise ValueError(
             f"{out} holds the report that the run in {out.parent} ended with. Choose another --out."
         )
+
+
+def refuse_audit_of_run(out: Path) -> None:
+    """Make sure that a run keeps the audit it began with.
+
+    Raises:
+        ValueError: If `out` is the folder of a run.
+    """
+    if (out / CONFIG_NAME).is_file():
+        raise ValueError(
+            f"{out / AUDIT_NAME} is what the run in {out} began with. Choose another --out."
+        )
+
+
+def refuse_loss(files: Iterable[Path]) -> None:
+    """Make sure that no file of another origin is written over.
+
+    What was written before may be written anew: each of its files has the one before it beside it.
+
+    Args:
+        files: What is going to be written, in this order.
+
+    Raises:
+        ValueError: If one is there without the one before it.
+    """
+    is_ours = True
+    for path in files:
+        is_there = path.exists()
+        if is_there and not is_ours:
+            raise ValueError(
+                f"{path} is there already and is none of an earlier output's files, so it would be "
+                "lost. Choose another --out."
+            )
+        is_ours = is_there
 
 
 def refuse_inside(data: Path, out: Path) -> None:

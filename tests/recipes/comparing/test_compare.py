@@ -100,6 +100,16 @@ def test_what_is_written(tmp_path, recorder):
     assert sorted(path.name for path in tmp_path.iterdir()) == before == ["one", "out", "two"]
 
 
+def test_another_picture_is_never_written_over(tmp_path, recorder):
+    runs = [write_run(tmp_path / "one"), write(tmp_path / "two", better())]
+    drawn = tmp_path / "comparison.png"
+    drawn.write_bytes(b"hours of work")
+    with pytest.raises(ValueError, match=r"comparison\.png is there already and is none of"):
+        compare(runs, tmp_path, report=recorder)
+    assert drawn.read_bytes() == b"hours of work"
+    assert recorder.tables == []
+
+
 def test_settings_that_differ_are_told_and_the_command_is_not(tmp_path, recorder):
     other = {
         "model": "nano",

@@ -17,6 +17,7 @@ from vasculora.metrics.panel import METRICS
 from vasculora.metrics.statistics import LEAST_GROUPS, Interval, Paired, interval, paired
 from vasculora.recipes.comparing.comparison import Comparison, draw, show
 from vasculora.recipes.comparing.contender import Contender, read_contenders
+from vasculora.recipes.run_folder import refuse_loss
 
 COMPARISON_NAME = "comparison.json"
 CHART_NAME = "comparison.png"
@@ -34,9 +35,12 @@ def compare(paths: Sequence[Path], out: Path | None = None, *, report: Report) -
         report: Where the tables go.
 
     Raises:
-        ValueError: If there are fewer than two, they share no case, or one cannot be read.
+        ValueError: If there are fewer than two, they share no case, one cannot be read, or a
+            picture of another origin would be written over.
         FileNotFoundError: If one has no scores.
     """
+    if out is not None:
+        refuse_loss((out / COMPARISON_NAME, out / CHART_NAME))
     found = find_differences(read_contenders(list(paths)))
     show(found, report)
     if out is not None:

@@ -159,8 +159,8 @@ def write_scorecard(out: Path, card: Mapping[str, Any]) -> None:
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
-    write_text(out / CASES_NAME, text.getvalue())
     write_json(out / EVALUATION_NAME, card)
+    write_text(out / CASES_NAME, text.getvalue())
 
 
 def show_scorecard(card: Mapping[str, Any], report: Report) -> None:
