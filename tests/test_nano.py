@@ -88,6 +88,7 @@ def test_its_masks_follow_a_word(nano, name):
     assert dice == pytest.approx(recorded, abs=0.15)
 
 
+@pytest.mark.slow
 def test_it_learns_a_style_it_has_never_seen(tmp_path):
     write_dataset(tmp_path / "data", style="xray", num=24, size=256, seed=7)
     settings = finetune_settings(

@@ -8,6 +8,8 @@ from typer.testing import CliRunner
 from vasculora.cli.app import app
 from vasculora.core.io import read_json
 
+pytestmark = pytest.mark.slow
+
 
 def call(*words):
     return CliRunner().invoke(app, [str(word) for word in words])

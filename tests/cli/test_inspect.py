@@ -22,6 +22,7 @@ def real(shared_dir, tmp_path_factory):
     return write_real(tmp_path_factory.mktemp("real") / "8b", read_keymap(shared_dir), shards=False)
 
 
+@pytest.mark.slow
 def test_the_real_8b_is_told_from_its_index(real):
     command = [sys.executable, "-m", "vasculora", "inspect", str(real)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

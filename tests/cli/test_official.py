@@ -168,6 +168,7 @@ for words in {commands!r}:
 """
 
 
+@pytest.mark.slow
 def test_whole_checkpoints_are_quiet(shared_dir, tmp_path):
     """In a process of its own: what a library says while it is loaded is heard too."""
     commands = []

@@ -100,6 +100,7 @@ def test_annotated_frames_keep_their_masks(tmp_path, cd):
     assert all((out / line["mask"]).is_file() for line in lines)
 
 
+@pytest.mark.slow
 def test_a_run_and_its_use(tmp_path, cd, tiny_base):
     out = tmp_path / "out"
     result = done("finetune", "--model", tiny_base, "--data", cd, "--out", out / "run", *TINY)

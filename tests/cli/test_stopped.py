@@ -12,6 +12,8 @@ from tests.cli.telling import run
 
 from vasculora.core.io import read_json
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = [sys.executable, "-m", "vasculora"]
 
 

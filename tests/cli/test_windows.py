@@ -15,6 +15,8 @@ from vasculora.recipes.config import finetune_settings
 from vasculora.recipes.run_folder import read_data
 from vasculora.recipes.setup import open_base, samples_of
 
+pytestmark = pytest.mark.slow
+
 WINDOWED = ("--window", 48, "--set", "window.per_image=2", "--set", "window.overlap=0.5")
 WINDOWED += ("--set", "fit=letterbox")
 

@@ -53,6 +53,7 @@ def test_what_is_no_demo_is_left_alone(names, message, tmp_path, recorder):
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
 
 
+@pytest.mark.slow
 def test_a_demo_replaces_what_an_interrupted_one_left(tmp_path, tiny_base, recorder):
     out = tmp_path / "demo"
     (out / "data" / "images").mkdir(parents=True)

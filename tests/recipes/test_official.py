@@ -16,6 +16,8 @@ from vasculora.model.pretrained import open_model
 from vasculora.recipes.config import PredictConfig, finetune_settings
 from vasculora.recipes.predict import predict
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):

@@ -10,6 +10,8 @@ from vasculora.model.predictor import Predictor
 from vasculora.model.pretrained import defaults_path, open_model
 from vasculora.recipes.pretrain import PretrainConfig, pretrain
 
+pytestmark = pytest.mark.slow
+
 SCORES = {*STYLES, *PROBES, "prompt_sensitivity"}
 MINUTE = PretrainConfig(
     architecture=TINY,

@@ -14,6 +14,8 @@ from vasculora.engine.checkpoint import load_checkpoint, save_checkpoint
 from vasculora.model.predictor import Predictor
 from vasculora.recipes.finetune import finetune
 
+pytestmark = pytest.mark.slow
+
 PLAIN = {"trainer__epochs": 3, "optim__lr": 3e-3, "trainer__batch_size": 2}
 EVERYTHING_RANDOM = PLAIN | {
     "trainer__epochs": 2,

@@ -10,6 +10,8 @@ from vasculora.core.io import read_json, write_image, write_json
 from vasculora.recipes.config import finetune_settings
 from vasculora.recipes.finetune import finetune
 
+pytestmark = pytest.mark.slow
+
 FAST = {"optim__lr": 3e-3, "trainer__batch_size": 2}
 
 

@@ -1,5 +1,7 @@
 """Which parts a run is made of, where the settings leave a choice."""
 
+import pytest
+
 from vasculora.core.config import load_config
 from vasculora.losses.objective import Objective, ObjectiveConfig
 from vasculora.losses.official import OfficialObjective
@@ -23,6 +25,7 @@ def test_the_official_loss_reaches_all_that_learns(tiny_settings, recorder):
     assert found.cuts == ()
 
 
+@pytest.mark.slow
 def test_a_run_with_the_official_loss_learns(tmp_path, tiny_settings, train, recorder):
     config = tiny_settings(
         objective="official", optim__lr=3e-3, trainer__epochs=5, trainer__batch_size=1

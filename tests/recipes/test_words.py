@@ -43,6 +43,7 @@ def taught(opened, recorder):
     return opened, before, recorder
 
 
+@pytest.mark.slow
 def test_words_are_told_apart_and_answers_are_said(taught):
     opened, before, report = taught
     assert spread(opened) > 5 * before

@@ -156,6 +156,7 @@ assert states() == before
 """
 
 
+@pytest.mark.slow
 def test_random_numbers_of_all_three_sources_are_put_back():
     done = subprocess.run(
         [sys.executable, "-c", ALL_RANDOM_NUMBERS], capture_output=True, text=True

@@ -12,6 +12,8 @@ from tests.model.weights.memory import Memory, watch_memory
 from vasculora.model.sa2va import Sa2VA
 from vasculora.model.weights.files import weight_files
 
+pytestmark = pytest.mark.slow
+
 MAX_SHARD = 5_000_000
 LANGUAGE = {
     "architectures": ["Qwen2ForCausalLM"],

@@ -7,6 +7,8 @@ import pytest
 
 from vasculora.recipes.reporting.report import GalleryCase, RunFacts, write_report
 
+pytestmark = pytest.mark.slow
+
 NUM = 32
 SIDE = 512
 LONG = "a_case_with_a_very_long_name_" * 4
