@@ -23,6 +23,8 @@ from vasculora.recipes.config import finetune_settings, preset_names
 from vasculora.recipes.inspect import InspectConfig, inspect
 from vasculora.recipes.inspection import show
 
+pytestmark = pytest.mark.slow
+
 LEARNS = ("mllm_lora", "projector", "grounding_lora")
 
 

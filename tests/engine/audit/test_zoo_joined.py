@@ -204,6 +204,7 @@ SET_UPS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SET_UPS)
 def test_ten_healthy_set_ups_raise_nothing(opened, name):
     make, settings = SET_UPS[name]

@@ -90,6 +90,7 @@ def test_every_lora_matrix_of_the_language_model_receives_the_gradient(golden, m
     assert "(100.0%)" in str(report)
 
 
+@pytest.mark.slow
 def test_states_from_generate_never_reach_the_language_model(golden, model):
     """The seed's second situation: the own decorator is gone, transformers' is still there."""
     peft_model = adapted(model)
