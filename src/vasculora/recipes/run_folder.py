@@ -156,6 +156,7 @@ def refuse_loss(files: Iterable[Path]) -> None:
     """Make sure that no file of another origin is written over.
 
     What was written before may be written anew: each of its files has the one before it beside it.
+    The first is known by its name alone, which nobody else is likely to give.
 
     Args:
         files: What is going to be written, in this order.
